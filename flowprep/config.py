@@ -1,0 +1,445 @@
+"""Settings: frozen, keyword-only, validated on construction, with a JSON round trip.
+
+The same objects go from the command line (which generates its options from the fields), through the pipeline, into
+manifests and shards, and back. `ExtractSettings` are *content* settings: they decide bytes, are stored with the data
+and must agree when a run is resumed. `RunSettings` are free: they decide how the work is done.
+
+Note [loads nothing heavy]: this module is imported by `flowprep --help`; it must not import NumPy, OpenCV or PyAV.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from flowprep.errors import SettingsError
+
+ALGORITHMS: Mapping[str, int] = {"decode": 1, "resize": 1, "flow": 1, "quantise": 1, "encode": 1}
+"""One integer a stage, raised whenever the stage's output bytes change for the same settings."""
+
+BACKENDS: Mapping[str, tuple[str, ...]] = {
+    "opencv": ("cpu",),
+    "opencv-cuda": ("cuda",),
+    "dis": (),
+    "farneback": (),
+}
+"""Flow backends and the TV-L1 variants that each one computes; the last two are other algorithms, without variant."""
+
+LAYOUTS = ("flowprep", "denseflow", "mmaction2", "tsn", "feichtenhofer")
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    option: str | None = None,
+    metavar: str | None = None,
+) -> Any:
+    """A dataclass field with a default, a help text, limits, and the command line option if it has one of its own."""
+    metadata = {
+        "help": help,
+        "choices": choices,
+        "minimum": minimum,
+        "maximum": maximum,
+        "above": above,
+        "option": option,
+        "metavar": metavar,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Base of all settings: checks types and limits of the fields, and converts to and from JSON."""
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            object.__setattr__(self, field.name, _checked(field.name, value, hints[field.name], field.metadata))
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain JSON object of all fields."""
+        return {
+            field.name: value.to_json() if isinstance(value, Settings) else value
+            for field in dataclasses.fields(self)
+            for value in (getattr(self, field.name),)
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The settings of a JSON object. Raises SettingsError that names an unknown or missing field."""
+        hints = typing.get_type_hints(cls)
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name in data:
+            if name not in names:
+                raise SettingsError(f"unknown setting `{name}` in {cls.__name__}; known are {', '.join(names)}")
+        values = {}
+        for name in names:
+            if name not in data:
+                raise SettingsError(f"setting `{name}` is missing in {cls.__name__}")
+            hint = hints[name]
+            nested = isinstance(hint, type) and issubclass(hint, Settings)
+            values[name] = hint.from_json(data[name]) if nested else data[name]
+        return cls(**values)
+
+
+def _checked(name: str, value: Any, hint: Any, metadata: Mapping[str, Any]) -> Any:
+    """`value` if it has the type and keeps the limits of its field (an int where a float is asked for is converted)."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    wanted = next(option for option in options if option is not type(None))
+    wanted = typing.get_origin(wanted) or wanted
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if (wanted is Mapping and not isinstance(value, Mapping)) or (
+        wanted is not Mapping and (not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool))
+    ):
+        raise SettingsError(f"`{name}` must be {_english(wanted)}, got {value!r}")
+    choices, minimum, maximum, above = (metadata.get(key) for key in ("choices", "minimum", "maximum", "above"))
+    if choices is not None and value not in choices:
+        raise SettingsError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}")
+    if minimum is not None and not value >= minimum:
+        raise SettingsError(f"`{name}` must be at least {minimum}, got {value}")
+    if above is not None and not value > above:
+        raise SettingsError(f"`{name}` must be above {above}, got {value}")
+    if maximum is not None and not value <= maximum:
+        raise SettingsError(f"`{name}` must be at most {maximum}, got {value}")
+    if isinstance(value, float) and value != value:
+        raise SettingsError(f"`{name}` must be a number, got nan")
+    return value
+
+
+def _english(wanted: type) -> str:
+    names: dict[type, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    return names.get(wanted, f"a {wanted.__name__}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeSettings(Settings):
+    """How a file becomes frames, and what is refused."""
+
+    on_damage: str = setting(
+        "fail",
+        "What becomes of a damaged or truncated video: fail, keep the frames before the damage, or keep all and flag.",
+        choices=("fail", "keep-prefix", "keep-flagged"),
+        option="--on-damage",
+    )
+    fps: float | None = setting(
+        None,
+        "Pick the frames nearest to this rate by time stamp; invents none. [default: all frames]",
+        above=0,
+        maximum=1000,
+        option="--fps",
+        metavar="F",
+    )
+    on_pts: str = setting(
+        "flag",
+        "What becomes of a video whose time stamps step back or are missing.",
+        choices=("flag", "fail"),
+        option="--on-pts",
+    )
+    segments: str = setting(
+        "auto",
+        "Cut segments that a list gives by time: always, never, or (auto) unless the file is as short as its segment.",
+        choices=("auto", "cut", "whole"),
+        option="--segments",
+    )
+    max_pixels: int = setting(
+        7680 * 4320, "Refuse frames with more pixels than this.", minimum=1, option="--max-pixels", metavar="N"
+    )
+    max_frames: int = setting(
+        500_000, "Refuse videos with more frames than this.", minimum=1, option="--max-frames", metavar="N"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResizeSettings(Settings):
+    """The size of the stored frames. Without any of these, the short side becomes 256 pixels."""
+
+    short_side: int | None = setting(
+        256,
+        "Scale up or down so that the short side has S pixels, e.g. 320x240 to 340x256. [default: 256]",
+        minimum=1,
+        maximum=16384,
+        option="--short-side",
+        metavar="S",
+    )
+    width: int | None = setting(None, "Exact width in pixels, with height.", minimum=1, maximum=16384)
+    height: int | None = setting(None, "Exact height in pixels, with width.", minimum=1, maximum=16384)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.width is None) != (self.height is None):
+            raise SettingsError(f"`width` and `height` go together, got width={self.width}, height={self.height}")
+        if self.width is not None and self.short_side is not None:
+            raise SettingsError("give either `short_side` or `width` and `height`, not both")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowSettings(Settings):
+    """Which flow is computed. `parameters` are those of the backend's algorithm; those not given have its defaults."""
+
+    backend: str = setting(
+        "auto",
+        "Flow backend; auto takes the best that runs here.",
+        choices=("auto", *BACKENDS),
+        option="--backend",
+    )
+    variant: str | None = setting(
+        None,
+        "TV-L1 variant: cuda (as in published two-stream flow) or cpu. [default: what the backend has, cuda first]",
+        choices=("cuda", "cpu"),
+        option="--variant",
+    )
+    step: int = setting(
+        1, "Flow goes from image i to image i+STEP.", minimum=1, maximum=1000, option="--step", metavar="STEP"
+    )
+    backward: bool = setting(
+        False, "Also compute flow from image i+step to image i (streams back_x, back_y).", option="--backward"
+    )
+    parameters: Mapping[str, float | int | str | bool] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "parameters", dict(sorted(self.parameters.items())))
+        if self.variant is None or self.backend == "auto":
+            return
+        variants = BACKENDS[self.backend]
+        if not variants:
+            raise SettingsError(f"`variant` is for TV-L1 and the backend {self.backend} is not; leave it out")
+        if self.variant not in variants:
+            having = ", ".join(name for name, has in BACKENDS.items() if self.variant in has)
+            raise SettingsError(
+                f"backend {self.backend} computes variant {variants[0]}, not {self.variant}; "
+                f"{self.variant} needs {having}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantiseSettings(Settings):
+    """Flow in pixels to 8 bits, see `flowprep.quantise`."""
+
+    bound_px: float = setting(
+        20.0,
+        "Flow is clipped to -BOUND..BOUND pixels before it becomes 0..255.",
+        above=0,
+        maximum=10000,
+        option="--bound",
+        metavar="BOUND",
+    )
+    rounding: str = setting(
+        "round",
+        "round (zero is 128) or truncate (zero is 127, as data made by mmaction2's script).",
+        choices=("round", "truncate"),
+        option="--rounding",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JpegSettings(Settings):
+    """JPEG encoding; every parameter that decides bytes is named."""
+
+    quality: int = setting(95, "JPEG quality.", minimum=1, maximum=100, option="--quality", metavar="Q")
+    subsampling: str = setting("4:2:0", "Chroma subsampling of colour images.", choices=("4:2:0",))
+    progressive: bool = setting(False, "Always false: baseline.")
+    optimize: bool = setting(False, "Always false: the standard Huffman tables.")
+    restart_interval: int = setting(0, "Always 0: no restart markers.", minimum=0, maximum=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("progressive", "optimize"):
+            if getattr(self, name):
+                raise SettingsError(f"`{name}` must be false, got true")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreSettings(Settings):
+    """Where the JPEGs go."""
+
+    format: str = setting(
+        "hdf5",
+        "HDF5 shards, or a tree of JPEG files.",
+        choices=("hdf5", "jpeg"),
+        option="--format",
+    )
+    layout: str = setting("flowprep", "Names and alignment of a JPEG tree.", choices=LAYOUTS, option="--layout")
+    shard_videos: int = setting(
+        256, "Videos in an HDF5 shard.", minimum=1, maximum=100_000, option="--shard-videos", metavar="N"
+    )
+    rgb: bool = setting(True, "Store the images.", option="--rgb/--no-rgb")
+    flow: bool = setting(True, "Compute and store flow.", option="--flow/--no-flow")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.format == "hdf5" and self.layout != "flowprep":
+            raise SettingsError(f"`layout` {self.layout} is a JPEG tree's; use it with --format jpeg")
+        if not self.rgb and not self.flow:
+            raise SettingsError("neither images nor flow would be stored; drop --no-rgb or --no-flow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractSettings(Settings):
+    """Everything that decides the bytes of a store."""
+
+    dataset: str = setting("folder", "Name of the dataset's form.")
+    decode: DecodeSettings = DecodeSettings()
+    resize: ResizeSettings = ResizeSettings()
+    flow: FlowSettings = FlowSettings()
+    quantise: QuantiseSettings = QuantiseSettings()
+    jpeg: JpegSettings = JpegSettings()
+    store: StoreSettings = StoreSettings()
+    algorithms: Mapping[str, int] = dataclasses.field(default_factory=lambda: dict(ALGORITHMS))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        layout = self.store.layout
+        if layout in ("mmaction2", "tsn", "feichtenhofer"):
+            if self.flow.step != 1:
+                raise SettingsError(
+                    f"layout {layout} has no names for step {self.flow.step}; "
+                    "use step 1, or layout flowprep or denseflow"
+                )
+            if self.flow.backward:
+                raise SettingsError(f"layout {layout} has no names for backward flow; use layout flowprep or denseflow")
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of the streams that a stored video has."""
+        images = ("rgb",) if self.store.rgb else ()
+        forward = ("flow_x", "flow_y") if self.store.flow else ()
+        backward = ("back_x", "back_y") if self.store.flow and self.flow.backward else ()
+        return images + forward + backward
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(Settings):
+    """How the work is done. None of these changes a byte of the result, so a resumed run may have others."""
+
+    jobs: int = setting(
+        0,
+        "Videos that are extracted at a time; 0 is one a core.",
+        minimum=0,
+        maximum=1024,
+        option="--jobs",
+        metavar="N",
+    )
+    durability: str = setting(
+        "video",
+        "video: safe against power loss a video; strict: fsync each file; fast: safe against crashes only.",
+        choices=("video", "strict", "fast"),
+        option="--durability",
+    )
+    retry: str = setting(
+        "transient",
+        "Failed videos to try again in a resumed run: those that may heal by themselves, or all.",
+        choices=("transient", "all"),
+        option="--retry",
+    )
+    strict: bool = setting(False, "Exit 1 for flagged videos too.", option="--strict")
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """One text a setting in which two JSON forms differ, e.g. `quantise.bound_px: 20.0 there, 15.0 asked for`."""
+    found = []
+    for name in sorted({*old, *new}):
+        there, here = old.get(name), new.get(name)
+        if isinstance(there, Mapping) and isinstance(here, Mapping):
+            found += differences(there, here, f"{prefix}{name}.")
+        elif there != here:
+            found.append(f"{prefix}{name}: {there} there, {here} asked for")
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthSettings(Settings):
+    """The labelled synthetic videos of `flowprep synth`, see `flowprep.datasets.synthetic`."""
+
+    task: str = setting(
+        "fusion",
+        "fusion: 4 classes that need both streams in space and time; pretext: 8 classes of one texture and direction.",
+        choices=("fusion", "pretext"),
+        option="--task",
+    )
+    num_train: int = setting(800, "Training videos.", minimum=1, option="--num-train", metavar="N")
+    num_test: int = setting(400, "Test videos.", minimum=1, option="--num-test", metavar="N")
+    width: int = setting(96, "Frame width in pixels.", minimum=48, maximum=1024, option="--width", metavar="W")
+    height: int = setting(96, "Frame height in pixels.", minimum=48, maximum=1024, option="--height", metavar="H")
+    pause_steps: int = setting(
+        12, "Flow steps of each pause, at least stack length + 2.", minimum=1, option="--pause-steps", metavar="N"
+    )
+    phase_steps: int = setting(
+        12, "Flow steps of each of the two phases of motion.", minimum=1, option="--phase-steps", metavar="N"
+    )
+    stack_length: int = setting(
+        10, "L of the flow stacks that the videos are for.", minimum=1, option="--stack-length", metavar="L"
+    )
+    min_speed_px: float = setting(
+        1.5, "Slowest drift of a texture, in pixels a frame.", above=0, maximum=32, option="--min-speed", metavar="PX"
+    )
+    max_speed_px: float = setting(
+        2.5, "Fastest drift of a texture, in pixels a frame.", above=0, maximum=32, option="--max-speed", metavar="PX"
+    )
+    num_groups: int = setting(
+        25,
+        "Groups (g01, g02, ..) in which the videos are numbered; a group is in one split only.",
+        minimum=2,
+        maximum=100_000,
+        option="--num-groups",
+        metavar="N",
+    )
+    fps: int = setting(25, "Frames a second that the files announce.", minimum=1, maximum=1000, option="--fps")
+    jpeg_scale: int = setting(
+        2,
+        "Motion JPEG quantiser scale; 1 is the best quality.",
+        minimum=1,
+        maximum=31,
+        option="--jpeg-scale",
+        metavar="Q",
+    )
+    seed: int = setting(0, "Seed of all random draws.", minimum=0, option="--seed", metavar="N")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("width", "height"):
+            if getattr(self, name) % 2:
+                raise SettingsError(f"`{name}` must be even (chroma has half the size), got {getattr(self, name)}")
+        for name in ("num_train", "num_test"):
+            if getattr(self, name) % self.num_classes:
+                raise SettingsError(
+                    f"`{name}` must be a multiple of {self.num_classes}, the classes of task {self.task} "
+                    f"(every random draw makes one video of each), got {getattr(self, name)}"
+                )
+        if self.min_speed_px > self.max_speed_px:
+            raise SettingsError(
+                f"`min_speed_px` must be at most `max_speed_px`, got {self.min_speed_px} and {self.max_speed_px}"
+            )
+        if self.pause_steps < self.stack_length + 2:
+            raise SettingsError(
+                f"`pause_steps` must be at least `stack_length` + 2 = {self.stack_length + 2}, so that no stack "
+                f"reaches from one phase into the other, got {self.pause_steps}"
+            )
+
+    @property
+    def num_classes(self) -> int:
+        """4 for fusion (two bits), 8 for pretext (two textures, four directions)."""
+        return 4 if self.task == "fusion" else 8
+
+    @property
+    def num_steps(self) -> int:
+        """Flow steps of a video: pause, phase, pause, phase, pause."""
+        return 3 * self.pause_steps + 2 * self.phase_steps
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a video, one more than its flow steps."""
+        return self.num_steps + 1

@@ -1,0 +1,12 @@
+"""Real clips, flow pairs and split lists beside the repository; tests that need them skip where they are absent."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+VIDEOS = SHARED / "videos"
+SPLITS = SHARED / "splits"
+FLOW = SHARED / "flow"
+
+needs_shared = pytest.mark.skipif(not VIDEOS.is_dir(), reason="../shared/data is not here: real clips are needed")
