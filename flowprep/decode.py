@@ -1,0 +1,400 @@
+"""Video file to RGB frames: streaming, one decoder thread, and no loss that stays unseen.
+
+Note [one thread]: on damaged files the numbers of frames and of damaged frames vary from run to run where frame threads
+decode (measured), so there is one decoder thread; parallel work is over videos. What is made of the counts is in
+`integrity.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from flowprep import containers, integrity, source, timing
+from flowprep.config import DecodeSettings
+from flowprep.errors import VideoError
+from flowprep.integrity import Evidence
+from flowprep.records import DecodeFacts, Reason, Segment
+
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,h264,hevc,m4v,dv,mxf,nut,rm,ivf,"
+    "yuv4mpegpipe"
+)
+"""FFmpeg demuxers that may open a file: no playlists, scripts, images or subtitles, so no second file or socket."""
+
+_OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+_MAX_STREAMS = 64
+_SEEKABLE = ("mp4", "matroska")  # containers whose time stamps and indices can be trusted for seeking
+_RGB_FLAGS = Interpolation.BICUBIC | Interpolation.BITEXACT
+"""swscale's flags. With them RGB is bit for bit what OpenCV's VideoCapture gives (measured on the data sets' clips)."""
+
+av.logging.set_level(None)
+
+
+class VideoReader:
+    """Reads one video, or a segment of one; use as a context manager and iterate `frames()` once, to its end.
+
+    After the last frame `facts`, `reasons`, `pts_seconds` and `fps` describe what was read; `opened` tells whether it
+    came so far that there are facts. Raises VideoError on
+    opening or while iterating where the video fails by `settings`.
+    """
+
+    def __init__(self, path: Path, settings: DecodeSettings, segment: Segment | None = None) -> None:
+        self._path = path
+        self._settings = settings
+        self._segment = segment
+        self.opened = False
+        self._closed_facts: DecodeFacts | None = None
+        self.reasons: list[Reason] = []
+        self.pts_seconds: list[float] = []
+        self._num_errors = 0
+        self._num_corrupt = 0
+        self._kept_corrupt: list[int] = []
+        self._gaps: list[int] = []
+        self._num_packets = 0
+        self._num_decoded = 0
+        self._num_repaired = 0
+        self._last_packet_end: float | None = None
+        self._interlaced = False
+        self._rotation = 0
+        self._pixel_format = ""
+        self._reformatter = VideoReformatter()
+
+    def __enter__(self) -> Self:
+        with source.opened(self._path) as file:
+            self._extent = containers.read_extent(file)
+        self._container = self._open()
+        try:
+            self._choose_stream()
+            self._check_limits()
+        except BaseException:
+            self._container.close()
+            raise
+        self.opened = True
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # A closed container's streams are freed memory, which PyAV would read all the same.
+        self._closed_facts = self.facts
+        self._container.close()
+
+    # -- opening ---------------------------------------------------------------------------------------------------
+
+    def _open(self, *, guarded: bool = True) -> av.container.InputContainer:
+        """The container. `file:` and the whitelists keep FFmpeg from opening anything else than this one file.
+
+        While FFmpeg looks for stream parameters it may decode a frame; `guarded`, it refuses one beyond the limit.
+        """
+        name = "file:" + os.fspath(self._path)
+        guards = [{"max_pixels": str(self._settings.max_pixels), "threads": "1"}] * _MAX_STREAMS if guarded else []
+        try:
+            try:
+                return av.open(name, options=_OPTIONS, stream_options=guards, metadata_errors="ignore")  # type: ignore[arg-type]
+            except av.FFmpegError:
+                raise
+            except ValueError:  # MPEG and FLV show their streams too late for options of streams
+                return av.open(name, options=_OPTIONS, metadata_errors="ignore")
+        except av.FFmpegError as error:
+            raise self._open_failure(error) from error
+
+    def _open_failure(self, error: av.FFmpegError) -> VideoError:
+        if error.errno == errno.EINVAL or self._extent.kind == "playlist":
+            return VideoError("format_refused", "this container is not opened; convert the file to MP4, MKV or AVI")
+        if error.errno in (errno.EIO, errno.EACCES, errno.ENOENT, errno.ENOMEM):
+            return source.failure_of(OSError(error.errno, str(error)))
+        if not self._extent.kind:
+            return VideoError("not_video", "the content is not a video; fetch the file again")
+        lost = self._extent.missing_bytes
+        cut = f": {lost} bytes are missing at its end" if lost else ""
+        return VideoError(
+            "container", f"the {self._extent.kind} file has no readable index of streams{cut}; fetch it again"
+        )
+
+    def _choose_stream(self) -> None:
+        """FFmpeg's best video stream, never an attached picture (cover art)."""
+        picture = av.stream.Disposition.attached_pic
+        streams = [stream for stream in self._container.streams.video if not stream.disposition & picture]
+        if not streams:
+            raise VideoError("no_video", "the file has no video stream")
+        best = self._container.streams.best("video")
+        self._stream = next((stream for stream in streams if stream is best), streams[0])
+        self._num_streams = len(streams)
+        if self._num_streams > 1:
+            self.reasons = []
+            self._flag(
+                "multi_stream", f"of {self._num_streams} video streams, FFmpeg's choice {self._stream.index} was taken"
+            )
+        context = self._stream.codec_context
+        if context is None:
+            raise VideoError("no_video", "the video stream has a codec that is not known")
+        context.thread_type = "NONE"
+        context.thread_count = 1
+        context.options = {"max_pixels": str(self._settings.max_pixels)}
+        self._context = context
+        rate = self._stream.average_rate or self._stream.guessed_rate or 0
+        self._source_fps = float(rate)
+        self._time_base = float(self._stream.time_base or 0)
+        self._origin = (self._stream.start_time or 0) * self._time_base if self._extent.kind in _SEEKABLE else None
+
+    def _check_limits(self) -> None:
+        """Refuse what is too large or too long before the first frame is decoded."""
+        if not self._context.width:  # the guard hides the size in some containers
+            self._container.close()
+            self._container = self._open(guarded=False)
+            self._choose_stream()
+        width, height = self._context.width, self._context.height
+        if width * height > self._settings.max_pixels:
+            raise self._too_large(width, height)
+        self._cut = self._resolve_segment()
+        if self.expected_frames > self._settings.max_frames:
+            raise VideoError(
+                "too_long",
+                f"about {self.expected_frames} frames are more than {self._settings.max_frames}; raise --max-frames",
+            )
+
+    def _too_large(self, width: int, height: int) -> VideoError:
+        limit = self._settings.max_pixels
+        return VideoError("too_large", f"{width}x{height} has more than {limit} pixels; raise --max-pixels")
+
+    def _resolve_segment(self) -> Segment | None:
+        """The segment to cut, or None for the whole file, see `resolve_segment`."""
+        return resolve_segment(self._segment, self._duration_seconds(), self._settings.segments)
+
+    def _duration_seconds(self) -> float | None:
+        duration = self._stream.duration
+        if duration:
+            return float(duration * self._time_base)
+        return self._container.duration / av.time_base if self._container.duration else None
+
+    @property
+    def fps(self) -> float:
+        """Frames a second: the rate asked for where it is the lower one, else the source's (0 where unknown)."""
+        wanted = self._settings.fps
+        if wanted is not None and (self._source_fps == 0 or wanted < self._source_fps):
+            return wanted
+        return self._source_fps
+
+    @property
+    def expected_frames(self) -> int:
+        """About how many frames will come, from the header alone; 0 where it does not say."""
+        duration = self._duration_seconds()
+        if self._cut is not None:
+            return round((self._cut.end_seconds - self._cut.start_seconds) * self.fps)
+        whole = self._stream.frames or round((duration or 0) * self._source_fps)
+        return round(whole * self.fps / self._source_fps) if self._source_fps else whole
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def frames(self) -> Iterator[NDArray[np.uint8]]:
+        """Upright RGB frames, uint8 (H, W, 3), in display order. All have one size."""
+        timed = self._timed_frames()
+        if self._settings.fps is not None:
+            timed = timing.pick_nearest(timed, self._settings.fps)
+        raw_times: list[float | None] = []
+        size: tuple[int, int] | None = None
+        for _, (frame, raw_time, gap) in timed:
+            index = len(raw_times)
+            if index >= self._settings.max_frames:
+                raise VideoError("too_long", f"more than {index} frames; raise --max-frames")
+            rgb = self._upright_rgb(frame)
+            if size is not None and rgb.shape[:2] != size:
+                raise self._size_change(index, rgb.shape[1::-1], size[::-1])
+            size = rgb.shape[0], rgb.shape[1]
+            raw_times.append(raw_time)
+            if frame.is_corrupt:
+                self._kept_corrupt.append(index)
+            if gap:
+                self._gaps.append(index)
+            yield rgb
+        self._finish(raw_times)
+
+    def _timed_frames(self) -> Iterator[tuple[float, tuple[av.VideoFrame, float | None, bool]]]:
+        """(running time, (frame, its own time or None, whether data before it were lost)) of all frames to keep.
+
+        Once a frame is damaged, `fail` and `keep-prefix` give no further frame but read on, to count the damage.
+        """
+        tolerant = self._settings.on_damage == "keep-flagged"
+        period = 1.0 / self._source_fps if self._source_fps else 0.04
+        start = self._cut.start_seconds if self._cut else float("-inf")
+        end = self._cut.end_seconds if self._cut else float("inf")
+        time: float | None = None
+        size: tuple[int, int] | None = None
+        pending_gap = False
+        stopped = False
+        self._reached_end = False
+        for packet in self._packets():
+            try:
+                decoded = packet.decode()
+            except av.FFmpegError as error:
+                if error.errno == errno.ENOMEM:
+                    raise VideoError("memory", "there is not enough memory to decode") from error
+                if time is not None and time < start - period:
+                    continue  # before the segment, after a seek into an open group of pictures
+                self._num_errors += 1
+                pending_gap = True
+                stopped = stopped or not tolerant
+                continue
+            for frame in decoded:
+                assert isinstance(frame, av.VideoFrame)
+                raw_time = None if frame.pts is None else frame.pts * self._time_base
+                if self._origin is None and raw_time is not None:
+                    self._origin = raw_time
+                raw_time = None if raw_time is None or self._origin is None else raw_time - self._origin
+                time = timing.running_time(raw_time, time, period)
+                if time >= end:
+                    return
+                if time < start - 1e-6:
+                    continue
+                if frame.width * frame.height > self._settings.max_pixels:
+                    raise self._too_large(frame.width, frame.height)
+                if size is not None and (frame.width, frame.height) != size:
+                    raise self._size_change(self._num_decoded, (frame.width, frame.height), size)
+                size = frame.width, frame.height
+                self._num_decoded += 1
+                self._interlaced = self._interlaced or frame.interlaced_frame
+                if frame.is_corrupt:
+                    self._num_corrupt += 1
+                    stopped = stopped or not tolerant
+                if not stopped:
+                    yield time, (frame, raw_time, pending_gap)
+                    pending_gap = False
+        self._reached_end = True
+
+    def _packets(self) -> Iterator[av.Packet[Any]]:
+        """Packets of the stream, counted; the last one flushes the decoder."""
+        if self._cut is not None and self._cut.start_seconds > 0 and self._extent.kind in _SEEKABLE:
+            offset = round((self._cut.start_seconds + (self._origin or 0)) / self._time_base)
+            with contextlib.suppress(av.FFmpegError):  # no index: read from the beginning
+                self._container.seek(offset, stream=self._stream, backward=True)
+        # Where the length must be found from the last packet, audio that outlasts the video counts too.
+        demuxed = [self._stream] if self._extent.announced_bytes is not None else list(self._container.streams)
+        try:
+            for packet in self._container.demux(demuxed):
+                end = packet.pts if packet.pts is not None else packet.dts
+                if end is not None and packet.time_base is not None:
+                    seconds = float((end + (packet.duration or 0)) * packet.time_base)
+                    self._last_packet_end = max(self._last_packet_end or seconds, seconds)
+                if packet.stream is not self._stream:
+                    continue
+                if packet.size or packet.dts is not None:
+                    self._num_packets += 1
+                yield packet
+        except av.FFmpegError as error:
+            if error.errno == errno.EIO:
+                raise VideoError("io", "the file system reported an error while the file was read") from error
+            self._num_errors += 1
+
+    def _upright_rgb(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        """RGB of a frame with the display rotation applied (FFmpeg's angle is counter-clockwise)."""
+        rotation = frame.rotation
+        self._rotation = rotation
+        self._pixel_format = self._pixel_format or frame.format.name
+        converted = self._reformatter.reformat(frame, format="rgb24", interpolation=_RGB_FLAGS, threads=1)
+        rgb = np.asarray(converted.to_ndarray(), dtype=np.uint8)
+        if rotation % 360 and rotation % 90 == 0:
+            rgb = np.rot90(rgb, rotation // 90)
+        return np.ascontiguousarray(rgb)
+
+    def _size_change(self, index: int, here: tuple[int, ...], before: tuple[int, ...]) -> VideoError:
+        return VideoError(
+            "size_change",
+            f"frame {index} is {here[0]}x{here[1]}, those before are {before[0]}x{before[1]}; re-encode to one size",
+        )
+
+    # -- judging ---------------------------------------------------------------------------------------------------
+
+    def _finish(self, raw_times: list[float | None]) -> None:
+        """After the last frame: decide whether all of it was there, and whether it was sound."""
+        self.pts_seconds, self._num_repaired, why = timing.repaired_times(raw_times, self.fps)
+        evidence = self._evidence()
+        truncation, flag = None, None
+        if self._cut is None:
+            truncation, flag = integrity.truncation(evidence)
+        elif self._reached_end:
+            truncation, flag = integrity.segment_truncation(evidence, self._cut)
+        if flag is not None:
+            self.reasons.append(flag)
+        loss = truncation or integrity.damage(evidence)
+        if loss is not None:
+            if self._settings.on_damage == "fail" or not raw_times:
+                raise VideoError(loss.code, loss.detail)
+            self._flag(loss.code, f"{loss.detail}; {len(raw_times)} frames were kept")
+        if self._num_decoded == 0:
+            raise VideoError("no_video", "no frame can be decoded")
+        if why:
+            if self._settings.on_pts == "fail":
+                raise VideoError("pts", why)
+            self._flag("pts", why)
+        if self._interlaced:
+            self._flag("interlaced", "frames are interlaced; fields of one frame are of different times")
+
+    def _evidence(self) -> Evidence:
+        duration = self._stream.duration
+        container = self._container.duration
+        return Evidence(
+            extent=self._extent,
+            announced_frames=self._stream.frames,
+            num_index_entries=len(self._stream.index_entries),
+            num_packets=self._num_packets,
+            num_decoded=self._num_decoded,
+            num_corrupt=self._num_corrupt,
+            num_errors=self._num_errors,
+            is_encrypted=self._context.codec_tag in ("encv", "drmi"),
+            start_seconds=(self._stream.start_time or 0) * self._time_base,
+            last_packet_end_seconds=self._last_packet_end,
+            stream_duration_seconds=float(duration * self._time_base) if duration else None,
+            container_duration_seconds=container / av.time_base if container else None,
+            period_seconds=1.0 / self._source_fps if self._source_fps else 0.04,
+        )
+
+    def _flag(self, code: str, detail: str) -> None:
+        self.reasons.append(Reason(code, detail))
+
+    @property
+    def facts(self) -> DecodeFacts:
+        """What was seen of the file so far; complete after the last frame."""
+        if self._closed_facts is not None:
+            return self._closed_facts
+        aspect = self._stream.sample_aspect_ratio
+        return DecodeFacts(
+            container=self._container.format.name.split(",")[0],
+            codec=self._context.name,
+            pixel_format=self._pixel_format,
+            pixel_aspect=f"{aspect.numerator}:{aspect.denominator}" if aspect else "1:1",
+            stream=self._stream.index,
+            num_video_streams=self._num_streams,
+            announced_frames=self._stream.frames,
+            packets=self._num_packets,
+            decoded_frames=self._num_decoded,
+            num_errors=self._num_errors,
+            corrupt_frames=tuple(self._kept_corrupt),
+            gaps=tuple(self._gaps),
+            rotation=self._rotation,
+            num_pts_repaired=self._num_repaired,
+            segment_cut=self._cut is not None,
+        )
+
+
+def resolve_segment(segment: Segment | None, duration_seconds: float | None, policy: str) -> Segment | None:
+    """The segment to cut, or None for the whole file.
+
+    `policy` is DecodeSettings.segments. With "auto", an uncertain segment (Kinetics files named by YouTube id alone) is
+    cut unless the file is no longer than the segment plus a second, or ends before the segment's end: such a file has
+    been cut already.
+    """
+    if segment is None or policy == "whole":
+        return None
+    if policy == "cut" or segment.certain or duration_seconds is None:
+        return segment
+    length = segment.end_seconds - segment.start_seconds
+    trimmed = duration_seconds <= length + 1.0 or duration_seconds < segment.end_seconds - 1.0
+    return None if trimmed else segment
