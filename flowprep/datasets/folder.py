@@ -1,0 +1,87 @@
+"""`folder`: the folder itself is the list, its class folders are the classes. Also the other datasets without lists."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from flowprep.datasets.listing import class_labels, finish_listing
+from flowprep.datasets.scan import FOLDER_EXTENSIONS, VIDEO_EXTENSIONS, Scan, extension, scan
+from flowprep.errors import DatasetError
+from flowprep.records import Listing, Video
+
+
+def list_folder(videos: Path) -> Listing:
+    """`<class>/.../<file>`: the first folder is the class, the id is the path without extension.
+
+    Files at the top have no class. Every file that has an extension of `scan.FOLDER_EXTENSIONS` and no leading dot
+    counts, whatever its content or kind; a note tells how many others were left out. Order: bytes of the path.
+
+    Raises DatasetError if there is none.
+    """
+    found = scan(videos)
+    paths = found.with_extension(FOLDER_EXTENSIONS)
+    others = [path for path in found.paths if extension(path) not in FOLDER_EXTENSIONS]
+    if not paths:
+        raise DatasetError(
+            f"the folder {videos} holds no video file: nothing to do; files that count end in "
+            f"{', '.join(sorted(FOLDER_EXTENSIONS))}, others can be named with --dataset list"
+        )
+    notes = [f"{len(others)} files without a video's extension were left out, such as {others[0]}."] if others else []
+    return list_files("folder", found, paths, class_of=_first_folder, id_of=_without_extension, notes=notes)
+
+
+def list_unsplit(dataset: str, videos: Path, *, class_of: Callable[[str], str], id_of: Callable[[str], str]) -> Listing:
+    """All video files of a dataset whose official lists are not at hand, with a note that says so."""
+    found = scan(videos)
+    note = (
+        f"The official lists of {dataset} were not found: all video files below {videos} are taken, without official "
+        "labels and splits; name the folder of the lists with --splits."
+    )
+    return list_files(
+        dataset,
+        found,
+        found.with_extension(VIDEO_EXTENSIONS),
+        class_of=class_of,
+        id_of=id_of,
+        notes=[note],
+    )
+
+
+def list_files(
+    dataset: str,
+    found: Scan,
+    paths: tuple[str, ...],
+    *,
+    class_of: Callable[[str], str],
+    id_of: Callable[[str], str],
+    notes: list[str],
+) -> Listing:
+    """A listing of `paths` in their order, class and id by functions of the path."""
+    names = [class_of(path) for path in paths]
+    labels = class_labels(names)
+    return finish_listing(
+        dataset,
+        [
+            Video(
+                id=id_of(path),
+                path=path,
+                class_name=name,
+                label=labels.get(name, -1),
+                problem=found.problems.get(path),
+            )
+            for path, name in zip(paths, names, strict=True)
+        ],
+        found=found,
+        classes=labels,
+        notes=notes,
+    )
+
+
+def _first_folder(path: str) -> str:
+    return path.partition("/")[0] if "/" in path else ""
+
+
+def _without_extension(path: str) -> str:
+    return os.path.splitext(path)[0]
