@@ -1,0 +1,122 @@
+"""The contract of a flow backend: a batch of grey frame pairs in, a batch of flows out.
+
+Every backend keeps it, whatever it runs on, and `tests/contracts/flow_backend.py` checks it:
+
+- flow is float32 (H, W, 2), x then y, in pixels; (u, v) at (x, y) means that source(x, y) is target(x + u, y + v);
+- the flow of a pair does not depend on its batch, its neighbours or what was computed before;
+- frames of every size from 1x1 up are accepted; how too small ones are padded is documented by the backend;
+- a backend object belongs to one thread and one process. OpenCV's algorithm objects keep their buffers as members, so
+  two threads in one object give wrong flow without an error. Make one backend a worker.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, ClassVar, Self, final
+
+import numpy as np
+import numpy.typing as npt
+
+from flowprep.errors import SettingsError
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedFrame:
+    """What a backend made of a frame so that both pairs of the frame can use it.
+
+    `height` and `width` are the frame's in pixels. `data` is the backend's own: a padded frame, an upload, a pyramid.
+    """
+
+    height: int
+    width: int
+    data: Any
+
+
+class FlowBackend(ABC):
+    """Computes flow; a context manager that frees memory and threads at its end.
+
+    `parameters` has every parameter of the algorithm, defaults filled in, as plain JSON values.
+    """
+
+    name: ClassVar[str]
+    variant: ClassVar[str | None]
+    parameters: Mapping[str, Any]
+
+    @final
+    def prepare(self, frames: npt.NDArray[np.uint8]) -> list[PreparedFrame]:
+        """Do the work on frames that both of their pairs share. The result is valid until `close`, and is a copy.
+
+        Args:
+            frames: uint8 (T, H, W), grey, T may be 0.
+
+        Raises:
+            SettingsError: The array has another dtype or shape.
+            VideoError: The backend failed (`backend`) or ran out of memory (`memory`).
+        """
+        if frames.dtype != np.uint8 or frames.ndim != 3 or 0 in frames.shape[1:]:
+            raise SettingsError(f"`frames` must be uint8 (T, H, W), got {frames.dtype} {frames.shape}")
+        height, width = frames.shape[1:]
+        return [PreparedFrame(height, width, data) for data in self._prepare(frames)]
+
+    @final
+    def compute(self, sources: Sequence[PreparedFrame], targets: Sequence[PreparedFrame]) -> npt.NDArray[np.float32]:
+        """Flow from each source to the target at the same place.
+
+        Args:
+            sources: B prepared frames of this backend, at least one, all of one size.
+            targets: B prepared frames of the same size; frames may stand in both, any number of times.
+
+        Returns:
+            float32 (B, H, W, 2), x then y, in pixels.
+
+        Raises:
+            SettingsError: The numbers or sizes of the frames do not agree.
+            VideoError: The backend failed (`backend`) or ran out of memory (`memory`).
+        """
+        if len(sources) != len(targets) or not sources:
+            raise SettingsError(
+                f"`sources` and `targets` must be as many, at least one, got {len(sources)} and {len(targets)}"
+            )
+        sizes = {(frame.height, frame.width) for frame in (*sources, *targets)}
+        if len(sizes) > 1:
+            raise SettingsError(f"frames of a batch must have one size, got {sorted(sizes)}")
+        ((height, width),) = sizes
+        flow = self._compute([frame.data for frame in sources], [frame.data for frame in targets], height, width)
+        assert flow.shape == (len(sources), height, width, 2)
+        assert flow.dtype == np.float32
+        return flow
+
+    @abstractmethod
+    def _prepare(self, frames: npt.NDArray[np.uint8]) -> list[Any]:
+        """`PreparedFrame.data` of each of the checked frames (T, H, W)."""
+
+    @abstractmethod
+    def _compute(
+        self, sources: Sequence[Any], targets: Sequence[Any], height: int, width: int
+    ) -> npt.NDArray[np.float32]:
+        """Flow (B, H, W, 2) of checked pairs; H and W are of the frames before padding."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what the backend holds. It may be called twice; nothing else may be called after it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def padded(frame: npt.NDArray[np.uint8], min_side: int) -> npt.NDArray[np.uint8]:
+    """A copy of the frame (H, W), its last row and column repeated until both sides have `min_side` pixels."""
+    height, width = frame.shape
+    below, right = max(min_side - height, 0), max(min_side - width, 0)
+    if below or right:
+        return np.pad(frame, ((0, below), (0, right)), mode="edge")
+    return frame.copy()

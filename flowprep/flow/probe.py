@@ -1,0 +1,79 @@
+"""Whether OpenCV has what a backend needs, and what to do where it has not.
+
+Only "not installed", "not built" and "no device" are obstacles; any other error is a fault and is raised.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from typing import NamedTuple
+
+
+class Obstacle(NamedTuple):
+    """Why a backend cannot run here, and the cure; both end without a full stop."""
+
+    reason: str
+    cure: str
+
+
+_CONTRIB = (
+    "pip uninstall opencv-python opencv-python-headless, then pip install --force-reinstall opencv-contrib-python"
+)
+_BUILD = "build OpenCV with CUDA as docs/opencv-cuda.md shows, or use another backend"
+
+_FACTORIES = {
+    "opencv": "DualTVL1OpticalFlow_create",
+    "dis": "DISOpticalFlow_create",
+    "farneback": "FarnebackOpticalFlow_create",
+}
+
+
+def find_obstacle(backend: str) -> Obstacle | None:
+    """What keeps one of the OpenCV backends from running here, or None."""
+    cv2 = _load()
+    if isinstance(cv2, Obstacle):
+        return cv2
+    version = f"OpenCV {cv2.__version__}"
+    if backend == "opencv-cuda":
+        return _find_cuda_obstacle(cv2, version)
+    module = getattr(cv2, "optflow", None) if backend == "opencv" else cv2
+    if not hasattr(module, _FACTORIES[backend]):
+        return Obstacle(f"{version} has no {_FACTORIES[backend]} (it was built without contrib modules)", _CONTRIB)
+    return None
+
+
+def _find_cuda_obstacle(cv2: types.ModuleType, version: str) -> Obstacle | None:
+    cuda = getattr(cv2, "cuda", None)
+    if not hasattr(cuda, "OpticalFlowDual_TVL1_create"):
+        return Obstacle(f"{version} was built without CUDA TV-L1 (the wheels on PyPI are)", _BUILD)
+    assert cuda is not None
+    num_devices = cuda.getCudaEnabledDeviceCount()
+    if num_devices < 0:
+        return Obstacle(
+            f"{version} found no usable NVIDIA driver",
+            "install the driver (see nvidia-smi), or one new enough for the CUDA version of this OpenCV",
+        )
+    if num_devices == 0:
+        return Obstacle(f"{version} found no CUDA device", "check nvidia-smi and CUDA_VISIBLE_DEVICES")
+    return None
+
+
+@functools.cache  # importing cv2 again after a failure gives other errors than the first time
+def _load() -> types.ModuleType | Obstacle:
+    try:
+        import cv2
+    except ModuleNotFoundError as error:
+        return Obstacle(f"the module {error.name} is not installed", "pip install opencv-contrib-python")
+    except ImportError as error:
+        if "libGL" in str(error) or "libgthread" in str(error) or "libglib" in str(error):
+            return Obstacle(
+                f"importing cv2 failed: {error}",
+                "apt-get install libgl1 libglib2.0-0, or without root "
+                "pip uninstall opencv-contrib-python, then pip install opencv-contrib-python-headless",
+            )
+        return Obstacle(f"importing cv2 failed: {error}", _CONTRIB)
+    if not hasattr(cv2, "__version__"):
+        # Uninstalling one of two distributions that share the folder cv2/ leaves a folder without a library.
+        return Obstacle("the folder cv2/ is there but OpenCV is not in it", _CONTRIB)
+    return cv2

@@ -1,0 +1,119 @@
+"""Which backends run here, which one a name means, and how one is made."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flowprep.config import BACKENDS, FlowSettings
+from flowprep.errors import BackendUnavailableError
+from flowprep.flow.parameters import parse_parameters
+from flowprep.flow.probe import find_obstacle
+
+if TYPE_CHECKING:
+    from flowprep.flow.backend import FlowBackend
+
+AUTO_ORDER = ("opencv-cuda", "opencv")
+"""What `auto` tries, best first."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendStatus:
+    """A backend, its TV-L1 variants, and whether it runs here; `reason` and `cure` are empty where it does."""
+
+    name: str
+    variants: tuple[str, ...]
+    available: bool
+    reason: str = ""
+    cure: str = ""
+
+
+def backends() -> list[BackendStatus]:
+    """Every backend, with the reason and the cure for each that cannot run here."""
+    return [_status(name) for name in BACKENDS]
+
+
+def resolve(backend: str = "auto", variant: str | None = None) -> tuple[str, str | None, str | None]:
+    """The backend and variant that a choice means on this machine, and a note for the user or None.
+
+    `auto` is the best backend that runs here and has the variant. A backend that is named is never replaced by another
+    one; without a variant it takes `cuda` where it has it, else `cpu`, else (dis, farneback) None. The note is also
+    logged, once a process.
+
+    Raises:
+        SettingsError: There is no such backend, or it has no such variant.
+        BackendUnavailableError: It cannot run here; the message has the reason and the cure.
+    """
+    FlowSettings(backend=backend, variant=variant)  # refuses unknown names and variants
+    if backend != "auto":
+        _require(_status(backend))
+        variants = BACKENDS[backend]
+        return backend, variant or (variants[0] if variants else None), None
+    candidates = [_status(name) for name in AUTO_ORDER if variant is None or variant in BACKENDS[name]]
+    for status in candidates:
+        if status.available:
+            note = (
+                f"backend auto is {status.name}, TV-L1 variant {status.variants[0]}, in this release; this choice is "
+                f"provisional: name the backend where a later release must give the same flow"
+            )
+            _log_once(note)
+            return status.name, status.variants[0], note
+    wanted = f"TV-L1 variant {variant}" if variant else "TV-L1"
+    reasons = "; ".join(f"{status.name}: {status.reason} ({status.cure})" for status in candidates)
+    raise BackendUnavailableError(f"no backend for {wanted} runs here: {reasons}")
+
+
+def create_backend(
+    name: str = "auto",
+    *,
+    variant: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    device: int = 0,
+) -> FlowBackend:
+    """Make a backend for one worker (never share one between threads). Close it, or use it in a `with` statement.
+
+    Args:
+        name: A backend, or `auto`, as `resolve` takes it.
+        variant: `cuda` or `cpu`, or None for what the backend has.
+        parameters: Algorithm parameters by name, see `parameter_names`; those not given have OpenCV's defaults.
+        device: CUDA device, counted from 0; CPU backends ignore it.
+
+    Raises:
+        SettingsError: A name, variant or parameter is wrong.
+        BackendUnavailableError: The backend or device is not there; the message has the reason and the cure.
+    """
+    name, variant, _ = resolve(name, variant)
+    values = parse_parameters(name, variant, parameters or {})
+    if name == "opencv-cuda":
+        from flowprep.flow.opencv_cuda import TVL1CUDABackend
+
+        return TVL1CUDABackend(values, device=device)
+    from flowprep.flow.opencv import DISBackend, FarnebackBackend, TVL1Backend
+
+    if name == "opencv":
+        return TVL1Backend(values)
+    return DISBackend(values) if name == "dis" else FarnebackBackend(values)
+
+
+def _status(name: str) -> BackendStatus:
+    obstacle = find_obstacle(name)
+    if obstacle is None:
+        return BackendStatus(name=name, variants=BACKENDS[name], available=True)
+    return BackendStatus(
+        name=name, variants=BACKENDS[name], available=False, reason=obstacle.reason, cure=obstacle.cure
+    )
+
+
+def _require(status: BackendStatus) -> None:
+    if not status.available:
+        raise BackendUnavailableError(f"flow backend {status.name} cannot run here: {status.reason}; {status.cure}")
+
+
+@functools.cache
+def _log_once(note: str) -> None:
+    _logger.warning(note)
