@@ -1,0 +1,68 @@
+"""A tree of JPEG files in one of the named layouts, open for reading."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowprep.errors import StoreError
+from flowprep.stores.base import Store
+from flowprep.stores.layouts import layout_of
+from flowprep.stores.manifest import StoredRows
+from flowprep.stores.places import TIMING
+from flowprep.stores.timingfile import Timing
+
+
+@final
+class TreeStore(Store):
+    """One file a JPEG. Files and folders that are links are refused, wherever they lead."""
+
+    def __init__(self, path: Path, rows: StoredRows | None = None) -> None:
+        super().__init__(path, rows or StoredRows(path))
+        self._layout = layout_of(self.settings)
+        self._root = os.path.realpath(path)
+        self._folders: dict[int, dict[str, str]] = {}
+        self._timing: Timing | None = None
+
+    @property
+    def first_image(self) -> int:
+        """Number of decoded images that were left out."""
+        return self._layout.first_image
+
+    def pts_seconds(self, video_id: str) -> NDArray[np.float64]:
+        """Time of each stored image in seconds, float64 (frames,)."""
+        position = self._position(video_id)
+        if self._timing is None:
+            self._timing = Timing(self.path / TIMING)
+        times = self._timing.pts_seconds(video_id)
+        if len(times) != self._rows.frames[position]:
+            raise StoreError(f"{self.path / TIMING} has {len(times)} times of {video_id!r}, not those of the manifest")
+        return times
+
+    def _jpeg(self, position: int, stream: str, index: int) -> bytes:
+        part, name = self._layout.file(stream, index)
+        path = f"{self._video_folders(position)[part]}/{name}"
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise StoreError(
+                f"{path} cannot be read: {error.strerror}; restore it, or extract anew with --overwrite"
+            ) from error
+        with os.fdopen(fd, "rb", buffering=0) as file:
+            return file.read()
+
+    def _video_folders(self, position: int) -> dict[str, str]:
+        """Absolute folder of each part of a video."""
+        folders = self._folders.get(position)
+        if folders is None:
+            places = self._layout.folders(self._rows.locations[position], self.settings.streams)
+            folders = {part: f"{self._root}/{place}" for part, place in places.items()}
+            for folder in folders.values():
+                if os.path.realpath(folder) != folder:
+                    raise StoreError(f"{folder} lies behind a symbolic link, which is refused")
+            self._folders[position] = folders
+        return folders

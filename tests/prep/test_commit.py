@@ -1,0 +1,303 @@
+"""Publishing under faults: an error at every single change of the disk, lost replies, short writes, full disks."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from contracts.store import (
+    failed_row,
+    finish_all,
+    make_listing,
+    open_publisher,
+    pack_all,
+    published,
+    staged,
+    without_flushes,
+    write_store,
+    write_video,
+)
+
+from flowprep import commit
+from flowprep.config import ExtractSettings, StoreSettings
+from flowprep.errors import FlowprepError, RunStoppedError, SettingsError, StoreError, VideoError
+from flowprep.records import State
+from flowprep.stores import open_store
+from flowprep.stores.finish import finish
+
+PRIMITIVES = (
+    "open_new",
+    "open_existing",
+    "write",
+    "write_at",
+    "fsync",
+    "sync_file_system",
+    "close",
+    "rename",
+    "make_folder",
+    "unlink",
+)
+TREE = ExtractSettings(store=StoreSettings(format="jpeg"))
+THREE_FOLDERS = ExtractSettings(store=StoreSettings(format="jpeg", layout="feichtenhofer"))
+SHARDS = ExtractSettings(store=StoreSettings(shard_videos=1))
+FORMATS = pytest.mark.parametrize("settings", [TREE, THREE_FOLDERS, SHARDS], ids=["tree", "three_folders", "shards"])
+
+
+@pytest.fixture(autouse=True)
+def _no_flushes(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_flushes(monkeypatch)
+
+
+class Fault:
+    """Makes the n-th call of one primitive fail; the last bytes of a failing write are lost, as on a full disk."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, nth: int, number: int) -> None:
+        self.calls = 0
+        self.name, self.nth, self.number = name, nth, number
+        self.real: Callable[..., object] = getattr(commit, name)
+        monkeypatch.setattr(commit, name, self)
+
+    def __call__(self, *args: object) -> object:
+        self.calls += 1
+        if self.calls != self.nth:
+            return self.real(*args)
+        if self.name in ("write", "write_at"):
+            fd, data, *offset = args
+            self.real(fd, bytes(data)[: len(data) // 2], *offset)
+        if self.name == "close":
+            self.real(*args)
+        raise OSError(self.number, os.strerror(self.number), "injected")
+
+    @property
+    def happened(self) -> bool:
+        return self.calls >= self.nth
+
+
+def whole_run(out: Path, settings: ExtractSettings) -> None:
+    """One video of four frames, one that fails, packing and the manifest."""
+    listing = make_listing(2)
+    publisher = open_publisher(out, settings)
+    write_video(publisher, listing.videos[0], 0)
+    publisher.publish_row(failed_row(listing.videos[1]), 1)
+    pack_all(out, settings, listing.videos)
+    finish(out, settings, listing, [publisher.read_row(video, k) for k, video in enumerate(listing.videos)])
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        *((TREE, name) for name in PRIMITIVES if name not in ("open_existing", "write_at")),
+        *((THREE_FOLDERS, name) for name in ("rename", "make_folder")),
+        *((SHARDS, name) for name in PRIMITIVES if name != "sync_file_system"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else f"{value.store.format}-{value.store.layout}",
+)
+def test_an_error_at_every_change_of_the_disk(
+    tmp_path: Path, settings: ExtractSettings, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole_run(tmp_path / "expected", settings)
+    expected = published(tmp_path / "expected")
+    video = make_listing(2).videos[0]
+    for nth in itertools.count(1):
+        assert nth < 100
+        out = tmp_path / f"out{nth}"
+        number = (errno.EIO, errno.ENOSPC, errno.EDQUOT)[nth % 3]
+        with monkeypatch.context() as patch:
+            fault = Fault(patch, name, nth, number)
+            error = error_of(lambda out=out: whole_run(out, settings))
+        if number != errno.EIO:
+            assert error is None or isinstance(error, RunStoppedError)
+        wrong = {key for key, data in published(out).items() if expected.get(key) != data}
+        assert wrong == set(), f"error at call {nth} of {name}"
+        row = open_publisher(out, settings).read_row(video, 0)
+        assert staged(out) == []
+        if row is not None and settings.store.format == "jpeg":
+            assert {key for key in expected if key.endswith(".jpg")} <= published(out).keys()
+        whole_run(out, settings)
+        assert published(out) == expected
+        if not fault.happened:
+            break
+    assert nth > 1, "the fault was really injected"
+
+
+def error_of(run: Callable[[], None]) -> FlowprepError | None:
+    try:
+        run()
+    except FlowprepError as error:
+        return error
+    return None
+
+
+@FORMATS
+def test_an_error_while_a_video_is_redone_never_leaves_a_mixture(
+    tmp_path: Path, settings: ExtractSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = make_listing(1)
+    for version in (0, 7):
+        write_video(open_publisher(tmp_path / f"{version}", settings), listing.videos[0], 0, version)
+        finish_all(tmp_path / f"{version}", settings, listing)
+    old, new = published(tmp_path / "0"), published(tmp_path / "7")
+    for name, nth in itertools.product(("rename", "unlink", "fsync", "make_folder"), range(1, 9)):
+        out = tmp_path / f"{name}{nth}"
+        write_video(open_publisher(out, settings), listing.videos[0], 0)
+        with monkeypatch.context() as patch:
+            Fault(patch, name, nth, errno.EIO)
+            with contextlib.suppress(VideoError, SettingsError):
+                write_video(open_publisher(out, settings), listing.videos[0], 0, 7)
+        row = open_publisher(out, settings).read_row(listing.videos[0], 0)
+        found = published(out)
+        if row is None:
+            write_video(open_publisher(out, settings), listing.videos[0], 0, 7)
+        else:
+            wanted = {1000: old, 1007: new}[row.source_bytes]
+            assert all(wanted[key] == data for key, data in found.items())
+            write_video(open_publisher(out, settings), listing.videos[0], 0, 7)
+        finish_all(out, settings, listing)
+        assert published(out) == new
+
+
+def test_a_full_disk_stops_the_run_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher = open_publisher(tmp_path, SHARDS)
+    Fault(monkeypatch, "write", 5, errno.ENOSPC)
+    with pytest.raises(RunStoppedError, match=r"the disk of .* is full \(\d+\.\d\d GB free\).*run again") as caught:
+        write_video(publisher, make_listing(1).videos[0], 0)
+    assert caught.value.exit_code == 3
+    assert staged(tmp_path) == []
+
+
+def test_another_error_of_the_disk_costs_one_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = make_listing(2)
+    publisher = open_publisher(tmp_path, TREE)
+    Fault(monkeypatch, "write", 5, errno.EIO)
+    with pytest.raises(VideoError, match="writing injected failed: Input/output error") as caught:
+        write_video(publisher, listing.videos[0], 0)
+    assert caught.value.code == "io"
+    assert write_video(publisher, listing.videos[1], 1).state is State.OK
+
+
+@FORMATS
+def test_a_rename_whose_reply_was_lost_has_happened(
+    tmp_path: Path, settings: ExtractSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_store(tmp_path / "expected", settings)
+    real = commit.rename
+
+    def rename(source: Path, target: Path) -> None:
+        real(source, target)
+        raise OSError(errno.EIO, "the reply was lost")
+
+    monkeypatch.setattr(commit, "rename", rename)
+    write_store(tmp_path / "out", settings)
+    assert published(tmp_path / "out") == published(tmp_path / "expected")
+
+
+@FORMATS
+def test_short_writes_change_no_byte(
+    tmp_path: Path, settings: ExtractSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_store(tmp_path / "expected", settings)
+    write, pwrite = os.write, os.pwrite
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[: 1 + len(data) // 3]))
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: pwrite(fd, data[: 1 + len(data) // 3], offset))
+    write_store(tmp_path / "out", settings)
+    monkeypatch.undo()
+    assert published(tmp_path / "out") == published(tmp_path / "expected")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
+    """Every primitive with its last argument, in order."""
+    seen: list[tuple[str, object]] = []
+
+    def spy(name: str, real: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object) -> object:
+            seen.append((name, args[-1]))
+            return real(*args)
+
+        return call
+
+    for name in PRIMITIVES:
+        monkeypatch.setattr(commit, name, spy(name, getattr(commit, name)))
+    return seen
+
+
+@FORMATS
+@pytest.mark.parametrize("durability", ["video", "strict", "fast"])
+def test_data_are_flushed_before_their_name_appears(
+    tmp_path: Path, settings: ExtractSettings, durability: str, calls: list[tuple[str, object]]
+) -> None:
+    publisher = open_publisher(tmp_path, settings, durability=durability)
+    calls.clear()
+    write_video(publisher, make_listing(1).videos[0], 0)
+    names = [name for name, _ in calls]
+    flushes = names.count("fsync") + names.count("sync_file_system")
+    if durability == "fast":
+        assert flushes == 0
+        return
+    last_write, first_rename = max(k for k, name in enumerate(names) if name == "write"), names.index("rename")
+    if settings.store.format == "hdf5":
+        assert "fsync" in names[last_write:first_rename]
+    elif durability == "video":
+        assert "sync_file_system" in names[:first_rename]
+        assert names.count("sync_file_system") == 1
+    else:
+        assert names[:first_rename].count("fsync") >= 10, "each of the ten files"
+    assert names[-1] == "fsync", "the folder that got the record is flushed last"
+
+
+@FORMATS
+def test_the_record_appears_last(tmp_path: Path, settings: ExtractSettings, calls: list[tuple[str, object]]) -> None:
+    publisher = open_publisher(tmp_path, settings)
+    write_video(publisher, make_listing(1).videos[0], 0)
+    renamed = [str(target) for name, target in calls if name == "rename"]
+    assert renamed[-1].endswith(".clip" if settings.store.format == "hdf5" else ".json")
+    assert len(renamed) == {"hdf5": 1, "jpeg": 4 if settings is THREE_FOLDERS else 2}[settings.store.format]
+
+
+def test_attempts_need_safe_names(tmp_path: Path) -> None:
+    publisher = open_publisher(tmp_path, SHARDS)
+    with pytest.raises(ValueError, match=r"`attempt` must be 1 to 100 letters.*got '../x'"):
+        publisher.begin(make_listing(1).videos[0], 0, attempt="../x")
+
+
+def test_a_store_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match=r"cannot be written: .*; give another --out"):
+        open_publisher(tmp_path / "file" / "out", SHARDS)
+    with pytest.raises(SettingsError, match="`durability` must be one of video, strict, fast, got 'slow'"):
+        open_publisher(tmp_path / "out", SHARDS, durability="slow")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".flowprep").symlink_to(tmp_path)
+    with pytest.raises(StoreError, match="flowprep must be a folder, but is a link"):
+        open_publisher(tmp_path / "out", SHARDS)
+
+
+def test_an_overwritten_store_changes_in_one_step(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_store(out, TREE)
+    new = commit.overwrite_folder(out)
+    write_store(new, SHARDS)
+    with open_store(out) as store:
+        assert store.settings == TREE
+    commit.swap_in(new, out)
+    with open_store(out) as store:
+        assert store.settings == SHARDS
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_files_at_the_top_are_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / ".flowprep" / "list.jsonl"
+    commit.write_lines(path, (f"line {k}" for k in range(200_000)))
+    assert path.read_text().splitlines() == [f"line {k}" for k in range(200_000)]
+    Fault(monkeypatch, "write", 1, errno.EIO)
+    with pytest.raises(RunStoppedError, match="run again when the disk works"):
+        commit.write_json(path, {"a": 1})
+    assert path.read_text().startswith("line 0\n")
+    commit.write_json(tmp_path / "run.json", {"b": [1.5, None]})
+    assert (tmp_path / "run.json").read_text() == '{"b":[1.5,null]}\n'
+    assert staged(tmp_path) == []

@@ -1,0 +1,395 @@
+"""HDF5 shards: the store contract, format 1 as documented, packing, and files from others that are refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from contracts.store import (
+    HEIGHT,
+    WIDTH,
+    StoreContract,
+    failed_row,
+    finish_all,
+    jpeg,
+    make_listing,
+    num_frames_of,
+    open_publisher,
+    pack_all,
+    pts_of,
+    published,
+    staged,
+    without_flushes,
+    write_store,
+    write_video,
+)
+
+from flowprep.config import ExtractSettings, FlowSettings, StoreSettings
+from flowprep.errors import StoreError
+from flowprep.records import canonical_json
+from flowprep.stores import open_store
+from flowprep.stores.pack import pack_ready, pack_shard
+from flowprep.stores.places import clip_path, packed_path
+from flowprep.stores.shardfile import read_index
+
+
+def shards(shard_videos: int = 2, *, step: int = 1, backward: bool = False, **store: bool) -> ExtractSettings:
+    return ExtractSettings(
+        flow=FlowSettings(step=step, backward=backward), store=StoreSettings(shard_videos=shard_videos, **store)
+    )
+
+
+@pytest.fixture(autouse=True)
+def _no_flushes(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_flushes(monkeypatch)
+
+
+class TestShards(StoreContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def settings(cls) -> ExtractSettings:
+        return shards()
+
+
+class TestShardsWithBackwardFlow(StoreContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def settings(cls) -> ExtractSettings:
+        return shards(256, step=2, backward=True)
+
+
+class TestShardsOfImages(StoreContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def settings(cls) -> ExtractSettings:
+        return shards(flow=False)
+
+
+class TestShardsOfFlow(StoreContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def settings(cls) -> ExtractSettings:
+        return shards(rgb=False)
+
+
+def test_format_1_as_a_plain_hdf5_program_sees_it(tmp_path: Path) -> None:
+    settings = shards(3, backward=True)
+    listing = write_store(tmp_path, settings, failing={1})
+    with h5py.File(tmp_path / "shards" / "00000.h5", "r") as file:
+        assert file.attrs["format"] == 1
+        assert file.attrs["settings"] == canonical_json(settings.to_json())
+        assert set(file) == {"rgb", "flow_x", "flow_y", "back_x", "back_y", "videos", "pts_seconds"}
+        videos = file["videos"]
+        ids = [value.encode("utf-8", "surrogateescape") for value in ("v_a_g01", "v_c_\udcff\udcfe")]
+        assert videos["id"][:].tolist() == ids
+        assert videos["class"].asstr()[:].tolist() == ["class0", "class0"]
+        for name, values in {
+            "label": [0, 0],
+            "list_index": [0, 2],
+            "height": [HEIGHT] * 2,
+            "width": [WIDTH] * 2,
+            "fps": [25.0] * 2,
+            "rgb_first": [0, 4],
+            "rgb_num": [4, 3],
+            "flow_first": [0, 3],
+            "flow_num": [3, 2],
+        }.items():
+            assert videos[name][:].tolist() == values
+        kinds = {"label": "i4", "list_index": "i8", "height": "i4", "width": "i4", "fps": "f8", "flow_num": "i8"}
+        assert {name: videos[name].dtype.str[1:] for name in kinds} == kinds
+        assert file["pts_seconds"][:].tolist() == pts_of(4) + pts_of(3)
+        for stream, num in {"rgb": 7, "flow_x": 5, "flow_y": 5, "back_x": 5, "back_y": 5}.items():
+            blob, offsets = file[stream]["blob"], file[stream]["offsets"]
+            assert (blob.dtype, blob.chunks, blob.compression) == (np.uint8, None, None)
+            assert (offsets.dtype, offsets.shape) == (np.uint64, (num + 1,))
+            second = blob[offsets[num - 1] : offsets[num]].tobytes()
+            assert second == jpeg(listing.videos[2], stream, 2 if stream == "rgb" else 1)
+
+
+def test_a_stream_without_bytes_has_no_blob(tmp_path: Path) -> None:
+    write_store(tmp_path, shards(rgb=False))
+    with h5py.File(tmp_path / "shards" / "00000.h5", "r") as file:
+        assert set(file["rgb"]) == {"offsets"}
+        assert file["rgb/offsets"][:].tolist() == [0]
+        assert file["pts_seconds"].shape == (0,)
+
+
+def test_a_shard_of_failed_videos_is_empty(tmp_path: Path) -> None:
+    write_store(tmp_path, shards(), failing={0, 1})
+    assert read_index(tmp_path / "shards" / "00000.h5").ids == ()
+    with open_store(tmp_path) as store:
+        assert len(store.ids) == 3
+
+
+def test_commits_are_deleted_and_rows_are_kept(tmp_path: Path) -> None:
+    listing = write_store(tmp_path, shards(), failing={3})
+    left = [path for name in ("commits", "rows") for path in (tmp_path / ".flowprep" / name).rglob("*.*")]
+    assert left == []
+    packed = [json.loads(line) for line in packed_path(tmp_path, 1).read_text().splitlines()]
+    assert [line["row"]["id"] for line in packed[1:]] == [video.id for video in listing.videos[2:4]]
+    assert packed[0]["bytes"] == (tmp_path / "shards" / "00001.h5").stat().st_size
+
+
+def test_a_shard_is_ready_when_its_last_video_is_final(tmp_path: Path) -> None:
+    settings, videos = shards(3), make_listing().videos
+    publisher = open_publisher(tmp_path, settings)
+    assert not pack_ready(tmp_path, settings, videos, 0)
+    write_video(publisher, videos[2], 2)
+    publisher.publish_row(failed_row(videos[0]), 0)
+    assert not pack_ready(tmp_path, settings, videos, 0)
+    assert not pack_shard(tmp_path, settings, videos, 0)
+    write_video(publisher, videos[1], 1)
+    assert pack_ready(tmp_path, settings, videos, 0)
+    assert pack_shard(tmp_path, settings, videos, 0)
+    assert not pack_ready(tmp_path, settings, videos, 0)
+    assert pack_shard(tmp_path, settings, videos, 0), "packing again finds nothing to do"
+
+
+def test_a_packer_that_died_before_the_rows_is_made_good(tmp_path: Path) -> None:
+    settings, videos = shards(2), make_listing(2).videos
+    publisher = open_publisher(tmp_path, settings)
+    for k, video in enumerate(videos):
+        write_video(publisher, video, k)
+    kept = tmp_path / "kept"
+    shutil.copytree(tmp_path / ".flowprep" / "commits", kept)
+    pack_all(tmp_path, settings, videos)
+    shard = tmp_path / "shards" / "00000.h5"
+    expected = shard.read_bytes(), packed_path(tmp_path, 0).read_bytes()
+    for rows_published in (False, True):  # killed between shard and rows, and between rows and deletion
+        shutil.copytree(kept, tmp_path / ".flowprep" / "commits", dirs_exist_ok=True)
+        if not rows_published:
+            packed_path(tmp_path, 0).unlink()
+        assert pack_ready(tmp_path, settings, videos, 0)
+        assert pack_shard(tmp_path, settings, videos, 0)
+        assert (shard.read_bytes(), packed_path(tmp_path, 0).read_bytes()) == expected
+        assert not list((tmp_path / ".flowprep" / "commits").rglob("*.clip"))
+
+
+def test_two_packers_at_once_are_harmless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, videos = shards(2), make_listing(2).videos
+    publisher = open_publisher(tmp_path, settings)
+    for k, video in enumerate(videos):
+        write_video(publisher, video, k)
+    from flowprep.stores import pack
+
+    build, others = pack._build, [1]
+
+    def overtaken(*args: object, **keywords: object) -> object:
+        result = build(*args, **keywords)
+        if others.pop() if others else 0:
+            assert pack_shard(tmp_path, settings, videos, 0)
+        return result
+
+    monkeypatch.setattr(pack, "_build", overtaken)
+    assert pack_shard(tmp_path, settings, videos, 0)
+    assert others == []
+    assert [publisher.read_row(video, k) is not None for k, video in enumerate(videos)] == [True, True]
+    monkeypatch.undo()
+    finish_all(tmp_path, settings, make_listing(2))
+    write_store(tmp_path / "expected", settings, make_listing(2))
+    assert published(tmp_path / "expected").items() <= published(tmp_path).items()
+    assert staged(tmp_path) == []
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.99, 1.0])
+def test_a_torn_commit_is_pending(tmp_path: Path, keep: float) -> None:
+    settings, video = shards(1), make_listing(1).videos[0]
+    publisher = open_publisher(tmp_path, settings)
+    row = write_video(publisher, video, 0)
+    path = clip_path(tmp_path, video.id)
+    data = path.read_bytes()
+    cut = data[: int(keep * len(data))] if keep < 1 else data[:-20] + bytes([data[-20] ^ 1]) + data[-19:]
+    path.write_bytes(cut)
+    assert publisher.read_row(video, 0) is None
+    assert not pack_shard(tmp_path, settings, [video], 0)
+    assert write_video(publisher, video, 0) == row
+    assert pack_shard(tmp_path, settings, [video], 0)
+
+
+@pytest.mark.parametrize("where", ["jpeg", "index"])
+def test_a_commit_with_a_flipped_bit_is_never_packed(tmp_path: Path, where: str) -> None:
+    settings, video = shards(1), make_listing(1).videos[0]
+    publisher = open_publisher(tmp_path, settings)
+    write_video(publisher, video, 0)
+    path = clip_path(tmp_path, video.id)
+    data = bytearray(path.read_bytes())
+    at = 200 if where == "jpeg" else data.index(b'{"format"') - 60
+    data[at] ^= 4
+    path.write_bytes(data)
+    assert not pack_shard(tmp_path, settings, [video], 0)
+    assert publisher.read_row(video, 0) is None, "the video is pending again"
+    assert not (tmp_path / "shards").exists()
+    assert len(list((tmp_path / ".flowprep" / "aside").iterdir())) == 1
+    assert staged(tmp_path) == []
+
+
+def test_a_damaged_old_shard_is_not_copied(tmp_path: Path) -> None:
+    settings = shards(5)
+    listing = write_store(tmp_path, settings)
+    path = tmp_path / "shards" / "00000.h5"
+    data = bytearray(path.read_bytes())
+    data[read_index(path).streams["flow_x"].blob.offset + 50] ^= 1
+    path.write_bytes(data)
+    write_video(open_publisher(tmp_path, settings), listing.videos[4], 4, version=3)
+    with pytest.raises(StoreError, match=r"shards/00000.h5: flow_x of 'v_a_g01' is damaged"):
+        pack_shard(tmp_path, settings, listing.videos, 0)
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("lost", ["shard", "rows", "rows_torn"])
+def test_videos_of_a_lost_shard_are_pending(tmp_path: Path, lost: str) -> None:
+    settings = shards()
+    listing = write_store(tmp_path, settings)
+    if lost == "shard":
+        (tmp_path / "shards" / "00000.h5").unlink()
+    elif lost == "rows":
+        packed_path(tmp_path, 0).unlink()
+    else:
+        path = packed_path(tmp_path, 0)
+        path.write_bytes(path.read_bytes()[:-100])
+    publisher = open_publisher(tmp_path, settings)
+    found = [publisher.read_row(video, k) is not None for k, video in enumerate(listing.videos)]
+    assert found == [False, False, True, True, True]
+
+
+def test_opening_a_store_opens_no_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_store(tmp_path, shards(1))
+    for k in (0, 1, 3, 4):
+        (tmp_path / "shards" / f"0000{k}.h5").write_bytes(b"broken")
+    with open_store(tmp_path) as store:
+        assert len(store.ids) == 5
+        assert len(store.jpeg("v_c_\udcff\udcfe", "rgb", 0)) > 100
+        with pytest.raises(StoreError, match=r"00001\.h5 is not a whole HDF5 file"):
+            store.jpeg("v_b g'02", "rgb", 0)
+
+
+def test_more_shards_than_may_be_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = write_store(tmp_path, shards(1))
+    monkeypatch.setattr("flowprep.stores.hdf5._MAX_MAPS", 2)
+    with open_store(tmp_path) as store:
+        views = [store.jpeg(video.id, "rgb", 1) for _ in range(2) for video in listing.videos]
+        assert [bytes(view) for view in views[:5]] == [jpeg(video, "rgb", 1) for video in listing.videos]
+        assert views[5:] == views[:5]
+
+
+def test_a_shard_of_another_store_is_refused(tmp_path: Path) -> None:
+    write_store(tmp_path / "a", shards())
+    write_store(tmp_path / "b", shards(), make_listing(5), failing={0})
+    write_store(tmp_path / "c", shards(3))
+    for name, message in (("b", "has no video 'v_a_g01'"), ("c", "made with other settings")):
+        shutil.copy(tmp_path / name / "shards" / "00000.h5", tmp_path / "a" / "shards" / "00000.h5")
+        with open_store(tmp_path / "a") as store, pytest.raises(StoreError, match=message):
+            store.jpeg("v_a_g01", "rgb", 0)
+
+
+def _replace(file: h5py.File, name: str, make: Callable[[h5py.Group, str], object]) -> None:
+    parent, _, leaf = name.rpartition("/")
+    group = file[parent] if parent else file
+    del group[leaf]
+    make(group, leaf)
+
+
+def _external_storage(group: h5py.Group, leaf: str) -> None:
+    group.create_dataset(leaf, (100,), "u1", external=[("/etc/passwd", 0, 100)])
+
+
+def _virtual(group: h5py.Group, leaf: str) -> None:
+    layout = h5py.VirtualLayout(shape=(100,), dtype="u1")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "data", shape=(100,))
+    group.create_virtual_dataset(leaf, layout)
+
+
+def _unallocated(group: h5py.Group, leaf: str) -> None:
+    group.create_dataset(leaf, (8 << 30,), "u1")  # 8 GiB announced, none there
+
+
+EVIL = {
+    "external link": ("rgb/blob", lambda g, n: g.__setitem__(n, h5py.ExternalLink("/etc/passwd", "/x")), "is a link"),
+    "soft link": ("rgb/blob", lambda g, n: g.__setitem__(n, h5py.SoftLink("/flow_x/blob")), "is a link"),
+    "linked group": ("rgb", lambda g, n: g.__setitem__(n, h5py.SoftLink("/flow_x")), "is a link"),
+    "external storage": ("rgb/blob", _external_storage, "bytes in another file"),
+    "virtual": ("rgb/blob", _virtual, "contiguous and unfiltered"),
+    "chunked": ("rgb/blob", lambda g, n: g.create_dataset(n, (100,), "u1", chunks=(10,)), "contiguous and unfiltered"),
+    "gzip": (
+        "videos/label",
+        lambda g, n: g.create_dataset(n, (2,), "i4", chunks=(2,), compression="gzip"),
+        "contiguous and unfiltered",
+    ),
+    "beyond the file": ("rgb/blob", _unallocated, "announces 8589934592 elements"),
+    "type": ("rgb/blob", lambda g, n: g.create_dataset(n, data=np.zeros(100, "<u2")), "must have type uint8"),
+    "dimensions": ("rgb/blob", lambda g, n: g.create_dataset(n, data=np.zeros((10, 10), "u1")), "one dimension"),
+    "short offsets": ("rgb/offsets", lambda g, n: g.create_dataset(n, data=np.zeros(3, "<u8")), "for 10 JPEGs"),
+    "offsets beyond": (
+        "rgb/offsets",
+        lambda g, n: g.create_dataset(n, data=np.linspace(0, 1 << 40, 11).astype("<u8")),
+        "do not fit its blob",
+    ),
+    "offsets back": (
+        "rgb/offsets",
+        lambda g, n: g.create_dataset(n, data=np.array([0, 900, 5, *range(6, 14)], "<u8")),
+        "do not fit its blob",
+    ),
+    "counts": (
+        "videos/rgb_num",
+        lambda g, n: g.create_dataset(n, data=np.array([-1, 11])),
+        "do not follow one another",
+    ),
+    "column": ("videos/fps", lambda g, n: g.create_dataset(n, data=np.zeros(7)), "differ in length"),
+    "no texts": ("videos/id", lambda g, n: g.create_dataset(n, data=np.zeros(2)), "must hold texts"),
+    "missing": ("pts_seconds", lambda g, n: None, "is missing"),
+    "group as dataset": ("rgb/blob", lambda g, n: g.create_group(n), "must be a dataset"),
+    "extra": ("pts_seconds", lambda g, n: g.create_dataset("more", data=np.zeros(10)), "not part of the format"),
+}
+
+
+@pytest.mark.parametrize("case", EVIL)
+def test_shards_from_others_are_refused(tmp_path: Path, case: str) -> None:
+    write_store(tmp_path, shards())
+    name, make, message = EVIL[case]
+    with h5py.File(tmp_path / "shards" / "00000.h5", "r+") as file:
+        _replace(file, name, make)
+    with open_store(tmp_path) as store, pytest.raises(StoreError, match=message):
+        store.jpeg("v_a_g01", "rgb", 0)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "link", "text", "other format"])
+def test_files_that_are_no_whole_shards_are_refused(tmp_path: Path, damage: str) -> None:
+    write_store(tmp_path, shards())
+    path = tmp_path / "shards" / "00000.h5"
+    data = path.read_bytes()
+    if damage == "other format":
+        with h5py.File(path, "r+") as file:
+            file.attrs["format"] = 2
+    else:
+        path.unlink()
+        if damage == "link":
+            (tmp_path / "elsewhere").write_bytes(data)
+            path.symlink_to(tmp_path / "elsewhere")
+        else:
+            path.write_bytes({"cut": data[: len(data) * 2 // 3], "empty": b"", "text": b"text" * 1000}[damage])
+    message = {"link": "regular file", "other format": "shard format 2"}.get(damage, "not a whole HDF5 file")
+    with open_store(tmp_path) as store, pytest.raises(StoreError, match=message):
+        store.jpeg("v_a_g01", "rgb", 0)
+
+
+def test_flipped_bytes_anywhere_in_a_shard_never_crash_a_reader(tmp_path: Path) -> None:
+    listing = write_store(tmp_path, shards(5))
+    path = tmp_path / "shards" / "00000.h5"
+    data = path.read_bytes()
+    generator = np.random.default_rng(0)
+    for at in generator.integers(0, len(data), 30):
+        broken = bytearray(data)
+        broken[at] ^= 1 << int(generator.integers(8))
+        path.write_bytes(broken)
+        with open_store(tmp_path) as store:
+            for k, video in enumerate(listing.videos):
+                for index in range(num_frames_of(k)):
+                    try:
+                        store.image(video.id, "rgb", index)
+                    except StoreError:
+                        continue
