@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import errno
 import hashlib
 import os
-import stat
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -174,14 +174,15 @@ class Publisher(abc.ABC):
         assert not row.state.stored, "a stored video is published by its writer"
         video = Video(id=row.id, path=row.path, class_name=row.class_name, label=row.label)
         existing = self.read_row(video, list_index)
-        if existing is not None and existing.state.stored and _may_be_same_source(existing, row):
+        was_stored = existing is not None and existing.state.stored
+        if existing is not None and was_stored and _may_be_same_source(existing, row):
             return existing
         row = dataclasses.replace(row, location="", frames=0, flows=0, stream_sha256={}, stream_bytes={})
         with (
             commit.output_errors(self.out, video=True),
             commit.staged(self.out, id_hash(row.id)[:16], attempt) as staging,
         ):
-            self._publish_unstored(video, Entry(row, list_index), staging)
+            self._publish_unstored(video, Entry(row, list_index), staging, was_stored=was_stored)
         return row
 
     def remove_leftovers(self) -> int:
@@ -192,8 +193,8 @@ class Publisher(abc.ABC):
         return len(leftovers)
 
     @abc.abstractmethod
-    def _publish_unstored(self, video: Video, entry: Entry, staging: Path) -> None:
-        """Publish the row of a video that is not stored, and take away what was stored of it."""
+    def _publish_unstored(self, video: Video, entry: Entry, staging: Path, *, was_stored: bool) -> None:
+        """Publish the row of a video that is not stored, and take away what was, if it was."""
 
     def publish_row_file(self, entry: Entry, staging: Path) -> None:
         """Write, flush and rename a row file: the last step of every outcome that has one."""
@@ -260,12 +261,16 @@ class TreePublisher(Publisher):
         if found is None:
             return None
         row = found.entry.row
-        complete = not row.state.stored or all(_is_folder(folder) for folder in self.folders(video).values())
-        return row if complete else None
+        if row.state.stored and not all(
+            path.is_dir() and not path.is_symlink() for path in self.folders(video).values()
+        ):
+            return None
+        return row
 
-    def _publish_unstored(self, video: Video, entry: Entry, staging: Path) -> None:
+    def _publish_unstored(self, video: Video, entry: Entry, staging: Path, *, was_stored: bool) -> None:
         self.publish_row_file(entry, staging)
-        self.take_away(video, staging)
+        if was_stored:
+            self.take_away(video, staging)
 
     def take_away(self, video: Video, staging: Path | None) -> None:
         """Move what lies under a video's final names into `staging`, to be deleted, or aside where that is None."""
@@ -309,7 +314,14 @@ class TreeWriter(VideoWriter):
         # A folder whose row we replace is deleted with the staging folder; one without a row is not ours to delete.
         publisher.take_away(self.video, self.staging if had_row else None)
         for part, folder in publisher.folders(self.video).items():
-            commit.publish_into(publisher.out, self._folders[part], folder, sync=sync)
+            try:
+                commit.publish_into(publisher.out, self._folders[part], folder, sync=sync)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                # Another attempt came in between; its row, if it still appears, will be the same as ours.
+                commit.move_aside(publisher.out, folder)
+                commit.publish_into(publisher.out, self._folders[part], folder, sync=sync)
         publisher.publish_row_file(entry, self.staging)
 
 
@@ -342,8 +354,9 @@ class ShardPublisher(Publisher):
             self._packed = key, current_packed(self.out, shard)
         return self._packed[1]
 
-    def _publish_unstored(self, video: Video, entry: Entry, staging: Path) -> None:
-        commit.remove_file(clip_path(self.out, video.id), sync=self.sync)
+    def _publish_unstored(self, video: Video, entry: Entry, staging: Path, *, was_stored: bool) -> None:
+        if was_stored:
+            commit.remove_file(clip_path(self.out, video.id), sync=self.sync)
         self.publish_row_file(entry, staging)
 
 
@@ -394,10 +407,3 @@ def _version(path: Path) -> tuple[int, int, int] | None:
     except FileNotFoundError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return stat.S_ISDIR(path.lstat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False

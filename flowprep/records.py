@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import json
 from collections.abc import Mapping
@@ -43,7 +42,7 @@ REASONS: Mapping[str, str] = {
     "unverified_length": "the container announces no length, so that a cut cannot be told from the end",
     "multi_stream": "the file has several video streams",
     "interlaced": "frames are interlaced",
-    "pts": "time stamps step back or are missing; times are counted from the frame rate",
+    "pts": "time stamps step back or are missing; they were sorted, or counted from the frame rate",
     "segment_short": "the segment reaches beyond the end of the video",
 }
 """Every code word that a `Reason` may carry, with its meaning. Codes that several states share stand once."""
@@ -213,11 +212,27 @@ class Row:
     mean_magnitude_px: float = 0.0
     decoder: DecodeFacts | None = None
 
+    @classmethod
+    def unstored(cls, video: Video, state: State, *reasons: Reason) -> Row:
+        """The row of a video of which nothing is in the store."""
+        segment = video.segment
+        return cls(
+            id=video.id,
+            path=video.path,
+            class_name=video.class_name,
+            label=video.label,
+            state=state,
+            reasons=reasons,
+            segment=None if segment is None else (segment.start_seconds, segment.end_seconds),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """A JSON object; `Row.from_json` gives the row back."""
-        data = dataclasses.asdict(self)
+        data = _fields_of(self)
         data["class"] = data.pop("class_name")
         data["state"] = str(self.state)
+        data["reasons"] = [_fields_of(reason) for reason in self.reasons]
+        data["decoder"] = None if self.decoder is None else _fields_of(self.decoder)
         return data
 
     @classmethod
@@ -235,6 +250,11 @@ class Row:
             facts["gaps"] = tuple(facts["gaps"])
             values["decoder"] = DecodeFacts(**facts)
         return cls(**values)
+
+
+def _fields_of(record: Row | Reason | DecodeFacts) -> dict[str, Any]:
+    """The fields of a record; `dataclasses.asdict` copies every value and takes ten times as long."""
+    return {name: getattr(record, name) for name in record.__slots__}
 
 
 def canonical_json(data: Any) -> str:

@@ -154,7 +154,7 @@ class FarnebackBackend(_CPUBackend):
         self._values = parameters
         self.parameters = parameters.to_json()
 
-    def _create_algorithm(self, height: int, width: int) -> Any:  # noqa: ARG002 - it takes every size
+    def _create_algorithm(self, height: int, width: int) -> Any:
         values = self._values
         return _cv2.FarnebackOpticalFlow_create(
             numLevels=values.num_levels,

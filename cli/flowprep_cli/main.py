@@ -1,0 +1,60 @@
+"""Entry point of `flowprep`: the group of commands, and errors as one sentence with an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import click
+
+from flowprep import __version__
+from flowprep.errors import FlowprepError
+from flowprep_cli.doctor import doctor
+from flowprep_cli.extract import extract
+from flowprep_cli.flow import flow
+from flowprep_cli.info import info
+from flowprep_cli.synth import synth
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="flowprep")
+def cli() -> None:
+    """Turn a video dataset into TV-L1 optical flow and RGB frames.
+
+    \b
+    flowprep extract --dataset ucf101      the main job, on data/ucf101/videos
+    flowprep doctor                        what runs on this machine
+    """  # noqa: D301 - click takes the backspace as "do not wrap"
+
+
+for command in (extract, info, flow, doctor, synth):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run `flowprep` and leave with its exit code.
+
+    0: all videos are in the store. 1: finished, but some failed. 2: wrong use or settings. 3: stopped early, run again
+    to resume. 4: a store is damaged.
+    """
+    # Notes come from the run's listener; a second copy from the logger of the library would only repeat them.
+    logging.getLogger("flowprep").addHandler(logging.NullHandler())
+    try:
+        # click prints usage errors itself and leaves with 2; commands return their exit code.
+        code = cli.main(standalone_mode=False, prog_name="flowprep")
+    except click.exceptions.Exit as leave:
+        code = leave.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except FlowprepError as error:
+        click.echo(f"Error: {error}", err=True)
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Stopped. What was committed is kept; run the same command again to resume.", err=True)
+        code = 3
+    except BrokenPipeError:  # the reader of stdout has gone, e.g. `flowprep info OUT | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,81 @@
+"""Results as tables on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flowprep.describe import Description
+from flowprep.doctor import Health
+from flowprep_cli.progress import size_text
+
+
+def _print(rows: Sequence[tuple[str, str]]) -> None:
+    """Print names and texts in two columns: wrapped on a terminal, one line a row elsewhere."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        width = max(len(name) for name, _ in rows)
+        print(*(f"{name:<{width}}  {text}" for name, text in rows), sep="\n")
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, text in rows:
+        table.add_row(f"[bold]{escape(name)}[/bold]", escape(text))
+    console.print(table)
+
+
+def show_description(found: Description) -> None:
+    """Print what a store holds."""
+    settings = found.settings
+    store, flow, size = settings.store, settings.flow, settings.resize
+    parameters = ", ".join(f"{name}={value}" for name, value in flow.parameters.items())
+    rule = f"short side {size.short_side}" if size.short_side else f"{size.width}x{size.height}"
+    if size.short_side is None and size.width is None:
+        rule = "as the videos"
+    streams = ", ".join(f"{stream} {size_text(count)}" for stream, count in found.stream_bytes.items())
+    quantised = (
+        f"bound {settings.quantise.bound_px:g} px, {settings.quantise.rounding}; "
+        f"{100 * found.saturated_share:.3f} % of pixels saturated, mean {found.mean_magnitude_px:.3f} px"
+    )
+    _print(
+        [
+            ("store", f"{found.path}: {store.format}, layout {store.layout}, dataset {settings.dataset}"),
+            ("videos", f"{found.num_videos}: {_counts(found.states)}; {found.num_classes} classes"),
+            ("reasons", _counts(found.reasons) or "none"),
+            ("frames", f"{found.num_frames} images, {found.num_flows} flows of step {flow.step}"),
+            ("size", f"{rule}: {_counts(found.sizes, 5)}"),
+            ("bytes", streams or "0 B"),
+            (
+                "flow",
+                f"{' '.join(filter(None, (flow.backend, flow.variant)))} ({parameters})" if store.flow else "none",
+            ),
+            ("quantised", quantised),
+        ]
+    )
+
+
+def _counts(counts: Mapping[str, int], most: int = 100) -> str:
+    named = [f"{count} {name}" for name, count in list(counts.items())[:most]]
+    return ", ".join(named) + (f" and {len(counts) - most} more" if len(counts) > most else "")
+
+
+def show_health(health: Health) -> None:
+    """Print what `flowprep doctor` found."""
+    rows = [(name, text) for name, text in health.versions.items()]
+    features = f" ({', '.join(health.cpu_features)})" if health.cpu_features else ""
+    disk = f"{health.folder.absolute()}: {health.folder_type or 'unknown file system'}"
+    rows += [
+        ("processor", f"{health.cpu}, {health.num_cores} cores{features}"),
+        ("memory", size_text(health.memory_bytes)),
+        ("GPU", "; ".join(health.gpus) or "none found"),
+        ("disk", f"{disk}, {size_text(health.free_bytes)} free"),
+    ]
+    for status in health.backends:
+        variants = f" (TV-L1 variant {', '.join(status.variants)})" if status.variants else ""
+        state = f"runs{variants}" if status.available else f"does not run here: {status.reason}"
+        rows.append((f"flow {status.name}", state))
+    _print(rows)
+    if health.advice:
+        _print([("to do", sentence) for sentence in health.advice])

@@ -1,0 +1,74 @@
+"""Append-only records of what happened: times, attempts, workers, hosts, versions.
+
+The manifest holds what is deterministic; everything else goes here, one file a process, so that no two writers ever
+share one (appending from several machines to one file on a network disk loses lines). Nothing depends on a journal: the
+truth is the rows and commits on disk.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import platform
+import uuid
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from flowprep.records import canonical_json
+
+
+class Journal:
+    """Writes one file `<folder>/<time>-<host>-<pid>-<random>.jsonl`; each line ends with its own CRC-32."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        now = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
+        host = platform.node().split(".")[0] or "host"
+        self.path = folder / f"{now}-{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
+        self._file = self.path.open("a", encoding="ascii")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def append(self, event: str, **fields: Any) -> None:
+        """Write one line and hand it to the operating system."""
+        body = canonical_json({"event": event, "time": dt.datetime.now(dt.UTC).isoformat(), **fields})
+        self._file.write(f"{body}\t{zlib.crc32(body.encode()):08x}\n")
+        self._file.flush()
+
+
+def read_journal(path: Path) -> Iterator[dict[str, Any]]:
+    """The events of one file in order. Torn and damaged lines are left out: a journal is no proof of anything."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            body, tab, crc = line.rstrip("\n").rpartition("\t")
+            if tab and f"{zlib.crc32(body.encode()):08x}" == crc:
+                yield json.loads(body)
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that may change a result."""
+    import av
+    import cv2
+    import h5py
+    import numpy as np
+
+    from flowprep import __version__
+
+    return {
+        "flowprep": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "pyav": av.__version__,
+        "ffmpeg_libavcodec": ".".join(map(str, av.library_versions["libavcodec"])),
+        "h5py": h5py.__version__,
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+    }

@@ -1,0 +1,188 @@
+"""One video through all stages: decode, resize, grey, flow, quantise, encode, store.
+
+Reads top to bottom in the order of the data. Frames stream through in small batches, so memory does not depend on the
+length of a video.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flowprep import source
+from flowprep.config import ExtractSettings
+from flowprep.decode import VideoReader
+from flowprep.encode import encode_plane, encode_rgb
+from flowprep.errors import VideoError
+from flowprep.flow.backend import FlowBackend, PreparedFrame
+from flowprep.publisher import Publisher, VideoWriter
+from flowprep.quantise import flow_facts, quantise
+from flowprep.records import DecodeFacts, FlowFacts, Reason, Row, State, Video
+from flowprep.resize import grey, resize, target_size
+
+_BATCH_FRAMES = 16
+_BATCH_PIXELS = 2_000_000
+T = TypeVar("T")
+
+
+def extract_video(
+    video: Video,
+    list_index: int,
+    videos: Path,
+    settings: ExtractSettings,
+    backend: FlowBackend | None,
+    publisher: Publisher,
+    *,
+    attempt: str,
+    heartbeat: Callable[[int], None] = lambda _: None,
+) -> Row:
+    """Extract one video and publish what became of it.
+
+    `videos` is the folder that `video.path` is relative to; `backend` is None where settings.store.flow is False.
+    `heartbeat` is called with the number of frames done since its last call. Returns the published row; a video that
+    fails is a row too, never an exception. Raises RunStoppedError where the store cannot be written.
+    """
+    assert video.problem is None, "a video that fails by the list alone is no work"
+    reader: VideoReader | None = None
+    writer: VideoWriter | None = None
+    path = videos / video.path
+    version: source.Fingerprint | None = None
+    try:
+        with source.opened(path) as file:
+            version = source.fingerprint(file)
+        with VideoReader(path, settings.decode, video.segment) as reader:
+            writer = publisher.begin(video, list_index, attempt=attempt)
+            row = extract_frames(video, reader, settings, backend, writer.add, heartbeat)
+        source.check_unchanged(path, version)
+        row = dataclasses.replace(row, source_bytes=version.num_bytes, source_sha256=source.sha256_of(path, version))
+        return writer.commit(row, reader.pts_seconds)
+    except VideoError as error:
+        failure = error
+    except MemoryError:
+        failure = VideoError("memory", "there is not enough memory")
+    except BaseException:
+        if writer is not None:
+            writer.abort()
+        raise
+    if writer is not None:
+        writer.abort()
+    row = _failed(video, failure, path, version, reader.facts if reader is not None and reader.opened else None)
+    publisher.publish_row(row, list_index)
+    return row
+
+
+def extract_frames(
+    video: Video,
+    reader: VideoReader,
+    settings: ExtractSettings,
+    backend: FlowBackend | None,
+    add: Callable[[str, bytes], None],
+    heartbeat: Callable[[int], None],
+) -> Row:
+    """All stages of one open video; each JPEG goes to `add(stream, jpeg)`.
+
+    The row that is returned lacks only what is known after publishing: source file, location and checksums.
+    """
+    step = settings.flow.step
+    num_frames, num_flows = 0, 0
+    sums = FlowFacts()
+    size = (0, 0)
+    recent: deque[PreparedFrame] = deque(maxlen=step)  # prepared frames that still wait for their second pair
+    for batch in _batches(reader.frames()):
+        size = target_size(batch[0].shape[1], batch[0].shape[0], settings.resize)
+        images = [resize(rgb, size) for rgb in batch]
+        if settings.store.rgb:
+            for image in images:
+                add("rgb", encode_rgb(image, settings.jpeg))
+        if backend is not None:
+            prepared = [*recent, *_prepare(backend, np.stack([grey(image) for image in images]))]
+            sources, targets = prepared[:-step], prepared[step:]
+            num_flows += len(sources)
+            sums = sums.plus(_add_flow(add, settings, backend, ("flow_x", "flow_y"), sources, targets))
+            if settings.flow.backward:
+                sums = sums.plus(_add_flow(add, settings, backend, ("back_x", "back_y"), targets, sources))
+            recent.extend(prepared[-step:])
+        num_frames += len(images)
+        heartbeat(len(images))
+    reasons = list(reader.reasons)
+    if backend is not None and num_flows == 0:
+        reasons.append(Reason("too_short", f"{num_frames} frames give no flow of step {step}"))
+    num_images = num_frames if settings.store.rgb else 0
+    return dataclasses.replace(
+        Row.unstored(video, State.FLAGGED if reasons else State.OK, *reasons),
+        frames=num_flows if settings.store.layout == "tsn" and settings.store.rgb else num_images,
+        flows=num_flows,
+        width=size[0],
+        height=size[1],
+        fps=round(reader.fps, 6),
+        saturated_share=sums.saturated_share,
+        mean_magnitude_px=sums.mean_magnitude_px,
+        decoder=reader.facts,
+    )
+
+
+def _batches(frames: Iterable[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.uint8]]]:
+    """Lists of up to 16 frames, fewer where frames are large."""
+    iterator = iter(frames)
+    for first in iterator:
+        num_pixels = first.shape[0] * first.shape[1]
+        limit = max(1, min(_BATCH_FRAMES, _BATCH_PIXELS // num_pixels))
+        yield [first, *itertools.islice(iterator, limit - 1)]
+
+
+def _prepare(backend: FlowBackend, frames: NDArray[np.uint8]) -> list[PreparedFrame]:
+    return list(_guarded(lambda: backend.prepare(frames)))
+
+
+def _add_flow(
+    add: Callable[[str, bytes], None],
+    settings: ExtractSettings,
+    backend: FlowBackend,
+    streams: tuple[str, str],
+    sources: list[PreparedFrame],
+    targets: list[PreparedFrame],
+) -> FlowFacts:
+    """Flow of a batch of pairs, quantised, encoded and given to `add`."""
+    sums = FlowFacts()
+    if not sources:
+        return sums
+    for flow_px in _guarded(lambda: backend.compute(sources, targets)):
+        x, y = quantise(flow_px, settings.quantise)
+        sums = sums.plus(flow_facts(flow_px, x, y, settings.quantise))
+        add(streams[0], encode_plane(x, settings.jpeg))
+        add(streams[1], encode_plane(y, settings.jpeg))
+    return sums
+
+
+def _guarded(work: Callable[[], T]) -> T:
+    """The result of `work`; an error of OpenCV becomes the video's."""
+    try:
+        return work()
+    except cv2.error as error:
+        raise VideoError("backend", f"the flow backend failed: {error}") from error
+
+
+def _failed(
+    video: Video, failure: VideoError, path: Path, version: source.Fingerprint | None, facts: DecodeFacts | None
+) -> Row:
+    """The row of a video that could not be extracted, with what is known about its file."""
+    sha256 = ""
+    if version is not None and failure.code not in ("io", "changed"):
+        try:
+            sha256 = source.sha256_of(path, version)
+        except VideoError:
+            version = None
+    return dataclasses.replace(
+        Row.unstored(video, State.FAILED, Reason(failure.code, failure.detail)),
+        source_bytes=version.num_bytes if version is not None else 0,
+        source_sha256=sha256,
+        decoder=facts,
+    )

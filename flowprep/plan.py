@@ -1,0 +1,175 @@
+"""What a run would do, with disk and time estimated from a measured sample of the videos themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from flowprep import executors, resume
+from flowprep.config import ExtractSettings
+from flowprep.decode import VideoReader
+from flowprep.errors import VideoError
+from flowprep.flow import create_backend
+from flowprep.flow.backend import FlowBackend
+from flowprep.pipeline import extract_frames
+from flowprep.publisher import open_publisher
+from flowprep.records import Video
+from flowprep.run import Request, prepare, to_do
+
+_NUM_SAMPLES = 4
+_SAMPLE_FRAMES = 32
+_BLOCK_BYTES = 4096  # a file of a tree takes whole blocks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run would do. Estimates are 0 where no video could be sampled."""
+
+    videos: Path
+    out: Path
+    settings: ExtractSettings
+    num_videos: int
+    num_todo: int
+    num_missing: int
+    num_unlisted: int
+    source_bytes: int
+    jobs: int
+    num_sampled: int
+    estimated_frames: int
+    estimated_bytes: int
+    estimated_seconds: float
+    free_bytes: int
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        data = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**data, "videos": str(self.videos), "out": str(self.out), "settings": self.settings.to_json()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sample:
+    """One video's measured part: source bytes of the whole, frames of the whole, and cost of the part."""
+
+    source_bytes: int
+    num_frames: int
+    measured_frames: int
+    seconds: float
+    stored_bytes: int
+
+
+def plan(request: Request) -> Plan:
+    """The plan of a request. Reads the list, decodes a few videos in part, and writes nothing."""
+    prepared = prepare(request)
+    videos = prepared.listing.videos
+    if not request.overwrite:
+        resume.check(request.out, prepared.settings, prepared.listing)
+    if request.overwrite or not (request.out / ".flowprep").is_dir():
+        todo = [index for index, video in enumerate(videos) if video.problem is None]
+    else:
+        todo = to_do(request, open_publisher(request.out, prepared.settings), prepared.listing)
+    present = [(videos[index], size) for index in todo if (size := _size_of(request.videos, videos[index]))]
+    samples = _measure([video for video, _ in present], request.videos, prepared.settings)
+    source_bytes = sum(size for _, size in present)
+    jobs = request.run.jobs or executors.num_cores()
+    frames = _scaled(source_bytes, sum(s.num_frames for s in samples), sum(s.source_bytes for s in samples))
+    measured = sum(s.measured_frames for s in samples)
+    return Plan(
+        videos=request.videos,
+        out=request.out,
+        settings=prepared.settings,
+        num_videos=len(videos),
+        num_todo=len(todo),
+        num_missing=sum(video.problem is not None for video in videos),
+        num_unlisted=len(prepared.listing.unlisted),
+        source_bytes=source_bytes,
+        jobs=jobs,
+        num_sampled=len(samples),
+        estimated_frames=round(frames),
+        estimated_bytes=round(_scaled(frames, sum(s.stored_bytes for s in samples), measured)),
+        estimated_seconds=round(_scaled(frames, sum(s.seconds for s in samples), measured) / jobs, 3),
+        free_bytes=shutil.disk_usage(_existing_parent(request.out)).free,
+        notes=tuple(prepared.notes),
+    )
+
+
+def _scaled(amount: float, numerator: float, denominator: float) -> float:
+    return amount * numerator / denominator if denominator else 0.0
+
+
+def _size_of(folder: Path, video: Video) -> int:
+    """Bytes of a video's file; 0 where it will fail before it is opened."""
+    if video.problem is not None:
+        return 0
+    path = folder / video.path
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def _existing_parent(path: Path) -> Path:
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+
+
+def _measure(present: Sequence[Video], folder: Path, settings: ExtractSettings) -> list[_Sample]:
+    """Measure up to four videos spread over the list; a video that fails says nothing and is left out."""
+    num_samples = min(_NUM_SAMPLES, len(present))
+    chosen = [present[(2 * k + 1) * len(present) // (2 * num_samples)] for k in range(num_samples)]
+    flow = settings.flow
+    backend = (
+        create_backend(flow.backend, variant=flow.variant, parameters=flow.parameters) if settings.store.flow else None
+    )
+    num_threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        return [sample for video in chosen if (sample := _measure_one(video, folder, settings, backend)) is not None]
+    finally:
+        cv2.setNumThreads(num_threads)
+        if backend is not None:
+            backend.close()
+
+
+class _EnoughError(Exception):
+    """The sample is long enough."""
+
+
+def _measure_one(video: Video, folder: Path, settings: ExtractSettings, backend: FlowBackend | None) -> _Sample | None:
+    stored_bytes, measured = 0, 0
+    tree = settings.store.format == "jpeg"
+
+    def add(_stream: str, jpeg: bytes) -> None:
+        nonlocal stored_bytes
+        stored_bytes += -(-len(jpeg) // _BLOCK_BYTES) * _BLOCK_BYTES if tree else len(jpeg)
+
+    def count(num_frames: int) -> None:
+        nonlocal measured
+        measured += num_frames
+        if measured >= _SAMPLE_FRAMES:
+            raise _EnoughError
+
+    path = folder / video.path
+    start = time.perf_counter()
+    try:
+        with VideoReader(path, settings.decode, video.segment) as reader:
+            expected = reader.expected_frames
+            with contextlib.suppress(_EnoughError):
+                extract_frames(video, reader, settings, backend, add, count)
+    except VideoError:
+        return None
+    return _Sample(
+        source_bytes=os.stat(path).st_size,
+        num_frames=max(expected, measured),
+        measured_frames=measured,
+        seconds=time.perf_counter() - start,
+        stored_bytes=stored_bytes,
+    )

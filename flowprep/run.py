@@ -1,0 +1,324 @@
+"""Many videos: list, skip what is done, extract the rest, pack, write the manifest, sum up.
+
+The truth is what is on disk. A run asks the store which videos are final, does the others in any order, and writes
+manifest and splits from the rows on disk at its end; hence an interrupted run that is started again gives the same
+bytes as one that was not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from flowprep import commit, executors, journal, resume
+from flowprep.config import ExtractSettings, FlowSettings, RunSettings
+from flowprep.datasets import list_videos, missing_by_class_and_split
+from flowprep.errors import SettingsError, StoreError
+from flowprep.executors import Done, Task, Work
+from flowprep.flow import create_backend, resolve
+from flowprep.publisher import Publisher, open_publisher
+from flowprep.records import RETRIED_BY_DEFAULT, Listing, Row, State, Video, canonical_json
+from flowprep.stores.finish import finish
+from flowprep.stores.layouts import check_listing
+from flowprep.stores.pack import pack_ready, pack_shard
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked for: where the videos are, where the store goes, and all settings."""
+
+    videos: Path
+    out: Path
+    splits: Path | None = None
+    settings: ExtractSettings = field(default_factory=ExtractSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+    skip_bad_lines: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """How a run ended. `states` and `reasons` count videos of the whole list, not of this run alone."""
+
+    out: Path
+    num_videos: int
+    num_done_now: int
+    num_frames_now: int
+    num_flows_now: int
+    seconds: float
+    states: Mapping[str, int]
+    reasons: Mapping[str, int]
+    failed: tuple[Row, ...]
+    missing: tuple[tuple[str, str, int], ...] = ()
+    num_unlisted: int = 0
+    num_duplicates: int = 0
+    notes: tuple[str, ...] = ()
+    exit_code: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; the rows of failed videos as id, path and reasons."""
+        data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        data["out"] = str(self.out)
+        data["failed"] = [
+            {"id": row.id, "path": row.path, "reasons": [dataclasses.asdict(reason) for reason in row.reasons]}
+            for row in self.failed
+        ]
+        return data
+
+
+class Listener(Protocol):
+    """Hears how a run goes on."""
+
+    def started(self, num_videos: int, num_todo: int) -> None:
+        """The list is known and `num_todo` videos are to be done."""
+
+    def finished(self, done: Done) -> None:
+        """One video has ended, well or not."""
+
+    def note(self, text: str) -> None:
+        """A sentence for the user."""
+
+
+class _Quiet:
+    def started(self, num_videos: int, num_todo: int) -> None: ...
+
+    def finished(self, done: Done) -> None: ...
+
+    def note(self, text: str) -> None:
+        _log.info(text)
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A request with everything resolved that must be known before work begins."""
+
+    settings: ExtractSettings
+    listing: Listing
+    notes: list[str] = field(default_factory=list)
+
+
+def extract(
+    dataset: str = "folder",
+    *,
+    videos: Path | str,
+    out: Path | str,
+    splits: Path | str | None = None,
+    settings: ExtractSettings | None = None,
+    run: RunSettings | None = None,
+    overwrite: bool = False,
+    listener: Listener | None = None,
+) -> Summary:
+    """Extract a dataset into the store `out`, as `flowprep extract` does; run again to resume.
+
+    `dataset` is a name of `flowprep.datasets.NAMES`. Videos that fail are counted in the summary and cost the others
+    nothing. Raises SettingsError, DatasetError, MissingDataError or BackendUnavailableError before any work, and
+    RunStoppedError where the run cannot go on.
+    """
+    settings = dataclasses.replace(settings or ExtractSettings(), dataset=dataset)
+    request = Request(
+        videos=Path(videos),
+        out=Path(out),
+        splits=None if splits is None else Path(splits),
+        settings=settings,
+        run=run or RunSettings(),
+        overwrite=overwrite,
+    )
+    return execute(request, listener)
+
+
+def prepare(request: Request) -> Prepared:
+    """List the dataset and resolve the backend; every error of use shows here, before any work."""
+    settings, notes = resolved(request.settings)
+    listing = list_videos(
+        settings.dataset, request.videos, splits=request.splits, skip_bad_lines=request.skip_bad_lines
+    )
+    check_listing(settings, listing.videos)
+    _check_places(request)
+    return Prepared(settings=settings, listing=listing, notes=[*notes, *listing.notes])
+
+
+def resolved(settings: ExtractSettings) -> tuple[ExtractSettings, list[str]]:
+    """The settings with backend, variant and all parameters named, and notes about the choice."""
+    if not settings.store.flow:
+        return dataclasses.replace(settings, flow=FlowSettings()), []
+    name, variant, note = resolve(settings.flow.backend, settings.flow.variant)
+    with create_backend(name, variant=variant, parameters=settings.flow.parameters) as backend:
+        parameters = backend.parameters
+    flow = dataclasses.replace(settings.flow, backend=name, variant=variant, parameters=parameters)
+    return dataclasses.replace(settings, flow=flow), [note] if note else []
+
+
+def _check_places(request: Request) -> None:
+    """Refuse a store that would lie in, or be, the folder of the videos."""
+    out, videos = request.out.resolve(), request.videos.resolve()
+    if out == videos or videos in out.parents:
+        raise SettingsError(
+            f"the store {request.out} lies in the folder of the videos {request.videos}; give another --out"
+        )
+
+
+def execute(request: Request, listener: Listener | None = None) -> Summary:
+    """Do a request, see `extract`."""
+    heard = listener or _Quiet()
+    started = time.perf_counter()
+    prepared = prepare(request)
+    for note in prepared.notes:
+        heard.note(note)
+    out = _begin(request, prepared)
+    publisher = open_publisher(out, prepared.settings, durability=request.run.durability)
+    todo = to_do(request, publisher, prepared.listing)
+    heard.started(len(prepared.listing.videos), len(todo))
+    jobs = min(request.run.jobs or executors.num_cores(), max(len(todo), 1))
+    work = Work(
+        videos=request.videos,
+        out=out,
+        settings_json=canonical_json(prepared.settings.to_json()),
+        durability=request.run.durability,
+    )
+    tally = Counter[str]()
+    with journal.Journal(out / ".flowprep" / "journal") as record:
+        record.append("start", versions=journal.versions(), run=request.run.to_json(), jobs=jobs, num_todo=len(todo))
+        packer = _Packer(work, prepared.settings, prepared.listing.videos, todo)
+        for done in executors.run_tasks(
+            work, (Task(list_index=k, video=prepared.listing.videos[k]) for k in todo), jobs
+        ):
+            tally.update(videos=1, frames=done.row.frames, flows=done.row.flows)
+            record.append(
+                "video",
+                id=done.row.id,
+                state=str(done.row.state),
+                seconds=round(done.seconds, 4),
+                attempts=done.num_attempts,
+                worker=done.worker,
+            )
+            packer.finished(done.list_index)
+            heard.finished(done)
+        packer.pack_rest()
+        rows = (
+            publisher.read_row(video, k) or Row.unstored(video, State.PENDING)
+            for k, video in enumerate(prepared.listing.videos)
+        )
+        counts = _Counts()
+        finish(out, prepared.settings, prepared.listing, counts.passing(rows))
+        seconds = time.perf_counter() - started
+        record.append("end", seconds=round(seconds, 3), states=counts.states)
+    if request.overwrite:
+        commit.swap_in(out, request.out)
+    summary = Summary(
+        out=request.out,
+        num_videos=len(prepared.listing.videos),
+        num_done_now=tally["videos"],
+        num_frames_now=tally["frames"],
+        num_flows_now=tally["flows"],
+        seconds=round(seconds, 3),
+        states=dict(counts.states),
+        reasons=dict(counts.reasons),
+        failed=tuple(counts.failed),
+        missing=tuple(missing_by_class_and_split(prepared.listing)),
+        num_unlisted=len(prepared.listing.unlisted),
+        num_duplicates=prepared.listing.num_duplicates,
+        notes=tuple(prepared.notes),
+        exit_code=_exit_code(counts.states, strict=request.run.strict),
+    )
+    commit.write_json(request.out / "run.json", {"versions": journal.versions(), **summary.to_json()})
+    return summary
+
+
+def _begin(request: Request, prepared: Prepared) -> Path:
+    """Start the store, or check that it may be continued; gives the folder to work in."""
+    if not request.overwrite:
+        resume.check(request.out, prepared.settings, prepared.listing)
+        resume.begin(request.out, prepared.settings, prepared.listing)
+        return request.out
+    out = commit.overwrite_folder(request.out)
+    try:
+        resume.check(out, prepared.settings, prepared.listing)
+    except (SettingsError, StoreError):  # what an interrupted --overwrite of another kind has left
+        commit.remove_tree(out)
+    resume.begin(out, prepared.settings, prepared.listing)
+    return out
+
+
+def to_do(request: Request, publisher: Publisher, listing: Listing) -> list[int]:
+    """List indices of the videos that are to be done: new, changed, or failed in a way that is tried again."""
+    return [
+        index
+        for index, video in enumerate(listing.videos)
+        if _is_to_do(publisher.read_row(video, index), request, video)
+    ]
+
+
+def _is_to_do(row: Row | None, request: Request, video: Video) -> bool:
+    if video.problem is not None:
+        return False  # fails by the list alone; its path may be a forbidden one, and is never looked at
+    if row is None or row.state is State.PENDING:
+        return True
+    if not row.state.stored:
+        codes = {reason.code for reason in row.reasons}
+        if request.run.retry == "all" or codes & RETRIED_BY_DEFAULT:
+            return True
+    return _is_changed(row, request.videos / video.path)
+
+
+def _is_changed(row: Row, path: Path) -> bool:
+    """True if the source has another length than the row says. A source that is gone changes nothing."""
+    try:
+        return path.stat().st_size != row.source_bytes
+    except (OSError, ValueError):
+        return False
+
+
+class _Packer:
+    """Packs each shard as soon as the last of its videos is final; does nothing for trees."""
+
+    def __init__(self, work: Work, settings: ExtractSettings, videos: Sequence[Video], todo: Sequence[int]) -> None:
+        self._out, self._durability, self._settings, self._videos = work.out, work.durability, settings, videos
+        self._size = settings.store.shard_videos
+        self._waiting = Counter(index // self._size for index in todo)
+
+    def finished(self, list_index: int) -> None:
+        """A video of the list is final."""
+        shard = list_index // self._size
+        self._waiting[shard] -= 1
+        if self._waiting[shard] == 0:
+            self._pack(shard)
+
+    def pack_rest(self) -> None:
+        """Pack what an earlier run left complete but unpacked."""
+        for shard in range(-(-len(self._videos) // self._size)):
+            self._pack(shard)
+
+    def _pack(self, shard: int) -> None:
+        if self._settings.store.format == "hdf5" and pack_ready(self._out, self._settings, self._videos, shard):
+            pack_shard(self._out, self._settings, self._videos, shard, durability=self._durability)
+
+
+class _Counts:
+    """Counts states and reasons of rows that pass by, so that 10^6 rows are never held at once."""
+
+    def __init__(self) -> None:
+        self.states: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.failed: list[Row] = []
+
+    def passing(self, rows: Iterator[Row]) -> Iterator[Row]:
+        """The same rows, counted. Every failed row is kept, since a user wants each one named."""
+        for row in rows:
+            self.states[str(row.state)] += 1
+            self.reasons.update(reason.code for reason in row.reasons)
+            if not row.state.stored:
+                self.failed.append(row)
+            yield row
+
+
+def _exit_code(states: Mapping[str, int], *, strict: bool) -> int:
+    bad = [State.FAILED, State.QUARANTINED, State.PENDING, *([State.FLAGGED] if strict else [])]
+    return 1 if any(states.get(str(state)) for state in bad) else 0
