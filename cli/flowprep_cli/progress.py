@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from flowprep.executors import Done
@@ -36,7 +36,8 @@ def shown_progress() -> Iterator[Listener]:
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} videos"),
+        MofNCompleteColumn(),
+        TextColumn("videos"),
         TextColumn("{task.fields[rate]}"),
         TextColumn("{task.fields[failed]}"),
         TimeElapsedColumn(),
