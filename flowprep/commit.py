@@ -199,6 +199,14 @@ def remove_tree(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
+def remove_leftovers(root: Path) -> int:
+    """Remove what dead attempts left in the staging folder, and count it. No other process may be at work."""
+    leftovers = list(staging_folder(root).iterdir()) if staging_folder(root).is_dir() else []
+    for path in leftovers:
+        remove_tree(path)
+    return len(leftovers)
+
+
 @contextlib.contextmanager
 def staged(root: Path, name: str, attempt: str) -> Iterator[Path]:
     """A staging folder that is removed at the end."""

@@ -27,6 +27,7 @@ from flowprep.publisher import Publisher, VideoWriter
 from flowprep.quantise import flow_facts, quantise
 from flowprep.records import DecodeFacts, FlowFacts, Reason, Row, State, Video
 from flowprep.resize import grey, resize, target_size
+from flowprep.stores.layouts import layout_of
 
 _BATCH_FRAMES = 16
 _BATCH_PIXELS = 2_000_000
@@ -115,10 +116,11 @@ def extract_frames(
     reasons = list(reader.reasons)
     if backend is not None and num_flows == 0:
         reasons.append(Reason("too_short", f"{num_frames} frames give no flow of step {step}"))
-    num_images = num_frames if settings.store.rgb else 0
+    # TSN's image k is the target of flow k, so that the first image is not stored.
+    num_images = max(num_frames - layout_of(settings).first_image, 0) if settings.store.rgb else 0
     return dataclasses.replace(
         Row.unstored(video, State.FLAGGED if reasons else State.OK, *reasons),
-        frames=num_flows if settings.store.layout == "tsn" and settings.store.rgb else num_images,
+        frames=num_images,
         flows=num_flows,
         width=size[0],
         height=size[1],

@@ -37,10 +37,9 @@ class VideoWriter(abc.ABC):
         self.publisher = publisher
         self.video = video
         self.list_index = list_index
-        streams = publisher.settings.streams
-        self._num_added = dict.fromkeys(streams, 0)
-        self._num_bytes = dict.fromkeys(streams, 0)
-        self._hashes = {stream: hashlib.sha256() for stream in streams}
+        self._num_added = dict.fromkeys(publisher.settings.streams, 0)
+        self._num_bytes = dict.fromkeys(publisher.settings.streams, 0)
+        self._hashes = {stream: hashlib.sha256() for stream in publisher.settings.streams}
         with commit.output_errors(publisher.out, video=True):
             self.staging = commit.new_staging(publisher.out, id_hash(video.id)[:16], attempt)
             try:
@@ -184,13 +183,6 @@ class Publisher(abc.ABC):
         ):
             self._publish_unstored(video, Entry(row, list_index), staging, was_stored=was_stored)
         return row
-
-    def remove_leftovers(self) -> int:
-        """Remove what dead attempts left in the staging folder, and count it. No other process may be at work."""
-        leftovers = list(staging_folder(self.out).iterdir())
-        for path in leftovers:
-            commit.remove_tree(path)
-        return len(leftovers)
 
     @abc.abstractmethod
     def _publish_unstored(self, video: Video, entry: Entry, staging: Path, *, was_stored: bool) -> None:

@@ -145,6 +145,14 @@ def test_step_and_backward(clips: Path, tmp_path: Path) -> None:
         assert np.median(backward) == pytest.approx(-6.0, abs=0.5)
 
 
+def test_tsn_without_flow_leaves_out_the_first_image_too(clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ("--videos", clips, "--out", out, "--format", "jpeg", "--layout", "tsn", "--no-flow")
+    flowprep("extract", "--dataset", "folder", *arguments, *CHEAP, expect=1)
+    _, rows = manifest(out)
+    assert [row["frames"] for row in rows] == [9, 11, 13, 15, 0]
+
+
 @pytest.mark.parametrize(("option", "streams"), [("--no-flow", {"rgb"}), ("--no-rgb", {"flow_x", "flow_y"})])
 def test_streams_can_be_left_out(clips: Path, tmp_path: Path, option: str, streams: set[str]) -> None:
     out = tmp_path / "out"

@@ -440,7 +440,7 @@ class StoreContract:
             if hasattr(writer, "_fd"):
                 os.close(writer._fd)  # as the end of a process does
                 writer._fd = -1
-        assert publisher.remove_leftovers() == 2
+        assert commit.remove_leftovers(out) == 2
         assert staged(out) == []
 
     def test_a_manifest_that_is_cut_or_altered_names_the_line(self, out: Path, settings: ExtractSettings) -> None:

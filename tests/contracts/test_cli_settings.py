@@ -222,7 +222,9 @@ def test_parse_size(text: str, size: tuple[int, int]) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "340", "340x", "x256", "340x256x3", "-340x256", "340.0x256", "340,256", "axb", "³x4"])
+@pytest.mark.parametrize(
+    "text", ["", "340", "340x", "x256", "340x256x3", "-340x256", "340.0x256", "340,256", "axb", "³x4"]
+)
 def test_parse_size_refuses(text: str) -> None:
     with pytest.raises(SettingsError, match=r"WIDTHxHEIGHT.*340x256.*got"):
         parse_size(text)

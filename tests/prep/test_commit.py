@@ -301,3 +301,51 @@ def test_files_at_the_top_are_replaced_whole(tmp_path: Path, monkeypatch: pytest
     commit.write_json(tmp_path / "run.json", {"b": [1.5, None]})
     assert (tmp_path / "run.json").read_text() == '{"b":[1.5,null]}\n'
     assert staged(tmp_path) == []
+
+
+@FORMATS
+def test_two_attempts_that_commit_at_the_same_time(
+    tmp_path: Path, settings: ExtractSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = make_listing(1)
+    video = listing.videos[0]
+    real, others = commit.rename, [1]
+
+    def rename(source: Path, target: Path) -> None:
+        if others and "staging" in str(source):
+            others.pop()
+            write_video(open_publisher(tmp_path / "out", settings), video, 0)
+        real(source, target)
+
+    monkeypatch.setattr(commit, "rename", rename)
+    row = write_video(open_publisher(tmp_path / "out", settings), video, 0)
+    assert others == []
+    assert open_publisher(tmp_path / "out", settings).read_row(video, 0) == row
+    finish_all(tmp_path / "out", settings, listing)
+    write_store(tmp_path / "expected", settings, listing)
+    assert published(tmp_path / "out") == published(tmp_path / "expected")
+
+
+@FORMATS
+def test_a_failure_that_overlaps_a_success_undoes_nothing(
+    tmp_path: Path, settings: ExtractSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = make_listing(1)
+    video = listing.videos[0]
+    publisher, other = open_publisher(tmp_path, settings), open_publisher(tmp_path, settings)
+    write_file = commit.write_file
+
+    def overtaken(path: Path, pieces: list[bytes], *, sync: bool) -> None:
+        monkeypatch.setattr(commit, "write_file", write_file)
+        write_video(other, video, 0)
+        write_file(path, pieces, sync=sync)
+
+    monkeypatch.setattr(commit, "write_file", overtaken)
+    publisher.publish_row(failed_row(video), 0)
+    if settings.store.format == "hdf5":
+        assert other.read_row(video, 0).state is State.OK, "both are there, and the stored one counts"
+    else:
+        assert write_video(other, video, 0).state is State.OK, "the failure came last; a retry finds nothing in its way"
+    finish_all(tmp_path, settings, listing)
+    with open_store(tmp_path) as store:
+        assert list(store.ids) == [video.id]
