@@ -120,10 +120,12 @@ def _boxes_end(file: BinaryIO, num_bytes: int) -> int | None:
         size = int.from_bytes(header[:4], "big")
         if size == 1 and len(header) == 16:
             size = int.from_bytes(header[8:], "big")
+        if not all(32 <= letter < 127 or letter == 0xA9 for letter in header[4:8]):
+            break  # trailing bytes that are no box
         if size == 0:
             return None
-        if size < 8 or not header[4:8].isascii():
-            break  # trailing bytes that are no box
+        if size < 8:
+            break
         position += size
         if position >= num_bytes:
             break

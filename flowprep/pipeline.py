@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +20,7 @@ from flowprep import source
 from flowprep.config import ExtractSettings
 from flowprep.decode import VideoReader
 from flowprep.encode import encode_plane, encode_rgb
-from flowprep.errors import VideoError
+from flowprep.errors import FlowprepError, VideoError
 from flowprep.flow.backend import FlowBackend, PreparedFrame
 from flowprep.publisher import Publisher, VideoWriter
 from flowprep.quantise import flow_facts, quantise
@@ -29,9 +28,9 @@ from flowprep.records import DecodeFacts, FlowFacts, Reason, Row, State, Video
 from flowprep.resize import grey, resize, target_size
 from flowprep.stores.layouts import layout_of
 
+_log = logging.getLogger(__name__)
 _BATCH_FRAMES = 16
 _BATCH_PIXELS = 2_000_000
-T = TypeVar("T")
 
 
 def extract_video(
@@ -69,12 +68,14 @@ def extract_video(
         failure = error
     except MemoryError:
         failure = VideoError("memory", "there is not enough memory")
-    except BaseException:
-        if writer is not None:
-            writer.abort()
+    except FlowprepError:  # the store's or the run's, not this video's
         raise
-    if writer is not None:
-        writer.abort()
+    except Exception as error:  # noqa: BLE001 - an error of ours costs one video, never the list
+        _log.exception("%s: an unexpected error; please report it", path)
+        failure = VideoError("internal", f"{type(error).__name__}: {error}")
+    finally:
+        if writer is not None:
+            writer.abort()  # does nothing after a commit
     row = _failed(video, failure, path, version, reader.facts if reader is not None and reader.opened else None)
     publisher.publish_row(row, list_index)
     return row
@@ -104,7 +105,7 @@ def extract_frames(
             for image in images:
                 add("rgb", encode_rgb(image, settings.jpeg))
         if backend is not None:
-            prepared = [*recent, *_prepare(backend, np.stack([grey(image) for image in images]))]
+            prepared = [*recent, *backend.prepare(np.stack([grey(image) for image in images]))]
             sources, targets = prepared[:-step], prepared[step:]
             num_flows += len(sources)
             sums = sums.plus(_add_flow(add, settings, backend, ("flow_x", "flow_y"), sources, targets))
@@ -140,10 +141,6 @@ def _batches(frames: Iterable[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.ui
         yield [first, *itertools.islice(iterator, limit - 1)]
 
 
-def _prepare(backend: FlowBackend, frames: NDArray[np.uint8]) -> list[PreparedFrame]:
-    return list(_guarded(lambda: backend.prepare(frames)))
-
-
 def _add_flow(
     add: Callable[[str, bytes], None],
     settings: ExtractSettings,
@@ -156,20 +153,12 @@ def _add_flow(
     sums = FlowFacts()
     if not sources:
         return sums
-    for flow_px in _guarded(lambda: backend.compute(sources, targets)):
+    for flow_px in backend.compute(sources, targets):
         x, y = quantise(flow_px, settings.quantise)
         sums = sums.plus(flow_facts(flow_px, x, y, settings.quantise))
         add(streams[0], encode_plane(x, settings.jpeg))
         add(streams[1], encode_plane(y, settings.jpeg))
     return sums
-
-
-def _guarded(work: Callable[[], T]) -> T:
-    """The result of `work`; an error of OpenCV becomes the video's."""
-    try:
-        return work()
-    except cv2.error as error:
-        raise VideoError("backend", f"the flow backend failed: {error}") from error
 
 
 def _failed(

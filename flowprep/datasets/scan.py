@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowprep.errors import DatasetError
+from flowprep.errors import DatasetError, MissingDataError
 from flowprep.records import Reason
 from flowprep.source import failure_of
 

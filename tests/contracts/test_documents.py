@@ -28,7 +28,7 @@ NUM_FRAMES = 19
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the store that the examples name, of shards with one video."""
     folder = tmp_path_factory.mktemp("documents")
     videos = folder / "data" / "ucf101" / "videos" / "Basketball"
@@ -41,8 +41,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def inside(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(workplace)
+def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(folder)
     return Path("data/ucf101/flow")
 
 

@@ -1,0 +1,143 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import pytest
+from helpers.media import moving_frames, write_video
+
+import flowprep
+from flowprep import executors, pipeline, source
+from flowprep.config import ExtractSettings, FlowSettings, ResizeSettings, RunSettings
+from flowprep.datasets import list_videos
+from flowprep.errors import MissingDataError, RunStoppedError, SettingsError, VideoError
+from flowprep.executors import Done, Task, Work
+from flowprep.journal import Journal, read_journal
+from flowprep.records import canonical_json
+
+CHEAP = ExtractSettings(flow=FlowSettings(backend="dis"), resize=ResizeSettings(short_side=None))
+ONE = RunSettings(jobs=1, durability="fast")
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    folder = tmp_path / "videos"
+    for name in ("a", "b", "c"):
+        (folder / name).mkdir(parents=True)
+        write_video(folder / name / "x.avi", moving_frames(4, 32, 32))
+    return folder
+
+
+def test_extract_from_python(videos: Path, tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    class Listener:
+        def started(self, num_videos: int, num_todo: int) -> None:
+            heard.append(f"{num_todo} of {num_videos}")
+
+        def finished(self, done: Done) -> None:
+            heard.append(done.row.id)
+
+        def note(self, text: str) -> None:
+            heard.append(text)
+
+    summary = flowprep.extract(
+        "folder", videos=videos, out=tmp_path / "out", settings=CHEAP, run=ONE, listener=Listener()
+    )
+    assert (summary.exit_code, summary.states, summary.num_flows_now) == (0, {"ok": 3}, 9)
+    assert heard == ["3 of 3", "a/x", "b/x", "c/x"]
+    with flowprep.open_store(tmp_path / "out") as store:
+        assert store.stack("b/x", 0, 3).shape == (6, 32, 32)
+
+
+def test_errors_of_use_are_the_builtins_that_a_caller_expects(videos: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        flowprep.extract(videos=tmp_path / "nothing", out=tmp_path / "out")
+    with pytest.raises(ValueError, match="lies in the folder of the videos"):
+        flowprep.extract(videos=videos, out=videos / "out", settings=CHEAP)
+    assert issubclass(MissingDataError, FileNotFoundError)
+    assert issubclass(SettingsError, ValueError)
+    with pytest.raises(AttributeError, match="no attribute 'flow_everything'"):
+        _ = flowprep.flow_everything
+
+
+@pytest.fixture
+def work(videos: Path, tmp_path: Path) -> Iterator[Work]:
+    executors._equipment.cache_clear()
+    yield Work(videos=videos, out=tmp_path / "out", settings_json=canonical_json(CHEAP.to_json()), durability="fast")
+    executors._equipment.cache_clear()
+
+
+@pytest.mark.parametrize("code", ["io", "changed"])
+def test_what_may_heal_gets_a_second_try(work: Work, videos: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    monkeypatch.setattr(executors, "_BACK_OFF_SECONDS", 0.0)
+    real, calls = source.check_unchanged, []
+
+    def failing_once(path: Path, before: source.Fingerprint) -> None:
+        calls.append(path)
+        if len(calls) == 1:
+            raise VideoError(code, "for once")
+        real(path, before)
+
+    monkeypatch.setattr(pipeline.source, "check_unchanged", failing_once)
+    done = executors.perform(work, Task(list_index=0, video=list_videos("folder", videos).videos[0]))
+    assert (done.num_attempts, done.row.state) == (2, "ok")
+    monkeypatch.setattr(
+        pipeline.source, "check_unchanged", lambda *_: (_ for _ in ()).throw(VideoError(code, "always"))
+    )
+    done = executors.perform(work, Task(list_index=1, video=list_videos("folder", videos).videos[1]))
+    assert (done.num_attempts, done.row.state, done.row.reasons[0].code) == (2, "failed", code)
+
+
+def test_a_file_that_changes_under_the_reader_is_found(
+    work: Work, videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executors, "_BACK_OFF_SECONDS", 0.0)
+    video = list_videos("folder", videos).videos[0]
+    real = pipeline.extract_frames
+
+    def meddled(*arguments: object) -> object:
+        row = real(*arguments)  # type: ignore[arg-type]
+        path = videos / video.path
+        path.write_bytes(path.read_bytes() + b"x")
+        return row
+
+    monkeypatch.setattr(pipeline, "extract_frames", meddled)
+    done = executors.perform(work, Task(list_index=0, video=video))
+    assert done.row.reasons[0].code == "changed"
+
+
+def test_unexpected_errors_cost_one_video(work: Work, videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = list_videos("folder", videos).videos
+    for error, code in ((MemoryError(), "memory"), (cv2.error("no luck"), "internal"), (KeyError("x"), "internal")):
+
+        def failing(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(pipeline, "grey", failing)
+        done = executors.perform(work, Task(list_index=0, video=listed[0]))
+        assert (done.row.state, done.row.reasons[0].code) == ("failed", code)
+
+
+def _die(work: Work, task: Task) -> Done:
+    os._exit(3)
+
+
+@pytest.mark.filterwarnings("ignore:A worker stopped while some jobs")
+def test_a_dead_worker_ends_the_run_with_a_sentence(work: Work, videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "perform", _die)
+    tasks = [Task(list_index=k, video=video) for k, video in enumerate(list_videos("folder", videos).videos)]
+    with pytest.raises(RunStoppedError, match="a worker process died"):
+        list(executors.run_tasks(work, tasks, 2))
+
+
+def test_journal_lines_that_are_torn_or_altered_are_left_out(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal") as journal:
+        for number in range(4):
+            journal.append("video", id=f"v{number}", worker="w\u00e4\udcff")
+    data = bytearray(journal.path.read_bytes())
+    data[data.index(b'"v1"') + 2] = ord("9")
+    journal.path.write_bytes(data[:-10])
+    events = list(read_journal(journal.path))
+    assert [event["id"] for event in events] == ["v0", "v2"]
+    assert events[0]["worker"] == "w\u00e4\udcff"
