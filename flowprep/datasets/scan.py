@@ -73,7 +73,8 @@ def scan(videos: Path) -> Scan:
                 entries = [entry for entry in found if not entry.name.startswith(".")]
         except OSError as error:
             if not folder:
-                raise DatasetError(f"the video folder {root} cannot be read: {error.strerror}") from error
+                kind = MissingDataError if isinstance(error, FileNotFoundError) else DatasetError
+                raise kind(f"the video folder {root} cannot be read: {error.strerror}") from error
             notes.append(f"The folder {folder} cannot be read and was left out: {error.strerror}.")
             continue
         for entry in entries:
