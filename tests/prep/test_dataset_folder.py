@@ -11,7 +11,7 @@ from helpers.shared_data import VIDEOS, needs_shared
 
 from flowprep.datasets import list_videos
 from flowprep.datasets.scan import scan
-from flowprep.errors import DatasetError
+from flowprep.errors import DatasetError, MissingDataError
 
 
 def test_classes_are_the_first_folders(tmp_path: Path) -> None:
@@ -118,5 +118,5 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     make_files(tmp_path, "readme.txt")
     with pytest.raises(DatasetError, match="holds no video file: nothing to do"):
         list_videos("folder", tmp_path)
-    with pytest.raises(DatasetError, match="cannot be read: No such file"):
+    with pytest.raises(MissingDataError, match="cannot be read: No such file"):
         list_videos("folder", tmp_path / "absent")
