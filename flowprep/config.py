@@ -353,6 +353,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     found = []
     for name in sorted({*old, *new}):
         there, here = old.get(name), new.get(name)
+        if name == "parameters" and any(old.get(key) != new.get(key) for key in ("backend", "variant")):
+            continue  # those of another algorithm are all different
         if isinstance(there, Mapping) and isinstance(here, Mapping):
             found += differences(there, here, f"{prefix}{name}.")
         elif there != here:

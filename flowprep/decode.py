@@ -33,6 +33,11 @@ FORMATS = (
 
 _OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
 _MAX_STREAMS = 64
+_REORDERED = 4  # frames by which coding order may differ from display order in an AVI
+_SEEK_AHEAD_FRAMES = 16  # the most that H.264 and HEVC reorder
+_TOLERANCE_SECONDS = 1e-6
+_MIN_FRAME_BYTES = 8
+_DISK_ERRORS = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO})
 _SEEKABLE = ("mp4", "matroska")  # containers whose time stamps and indices can be trusted for seeking
 _RGB_FLAGS = Interpolation.BICUBIC | Interpolation.BITEXACT
 """swscale's flags. With them RGB is bit for bit what OpenCV's VideoCapture gives (measured on the data sets' clips)."""
@@ -62,7 +67,8 @@ class VideoReader:
         self._gaps: list[int] = []
         self._num_packets = 0
         self._num_decoded = 0
-        self._num_repaired = 0
+        self._stamps = timing.Stamps()
+        self._reached_end = False
         self._last_packet_end: float | None = None
         self._interlaced = False
         self._rotation = 0
@@ -109,7 +115,7 @@ class VideoReader:
     def _open_failure(self, error: av.FFmpegError) -> VideoError:
         if error.errno == errno.EINVAL or self._extent.kind == "playlist":
             return VideoError("format_refused", "this container is not opened; convert the file to MP4, MKV or AVI")
-        if error.errno in (errno.EIO, errno.EACCES, errno.ENOENT, errno.ENOMEM):
+        if error.errno in _DISK_ERRORS or error.errno in (errno.EACCES, errno.ENOENT, errno.ENOMEM):
             return source.failure_of(OSError(error.errno, str(error)))
         if not self._extent.kind:
             return VideoError("not_video", "the content is not a video; fetch the file again")
@@ -128,11 +134,6 @@ class VideoReader:
         best = self._container.streams.best("video")
         self._stream = next((stream for stream in streams if stream is best), streams[0])
         self._num_streams = len(streams)
-        if self._num_streams > 1:
-            self.reasons = []
-            self._flag(
-                "multi_stream", f"of {self._num_streams} video streams, FFmpeg's choice {self._stream.index} was taken"
-            )
         context = self._stream.codec_context
         if context is None:
             raise VideoError("no_video", "the video stream has a codec that is not known")
@@ -142,6 +143,7 @@ class VideoReader:
         self._context = context
         rate = self._stream.average_rate or self._stream.guessed_rate or 0
         self._source_fps = float(rate)
+        self._period = 1.0 / self._source_fps if rate else 0.04
         self._time_base = float(self._stream.time_base or 0)
         self._origin = (self._stream.start_time or 0) * self._time_base if self._extent.kind in _SEEKABLE else None
 
@@ -154,20 +156,21 @@ class VideoReader:
         width, height = self._context.width, self._context.height
         if width * height > self._settings.max_pixels:
             raise self._too_large(width, height)
-        self._cut = self._resolve_segment()
-        if self.expected_frames > self._settings.max_frames:
+        self._cut = timing.resolve_segment(self._segment, self._duration_seconds(), self._settings.segments)
+        # A wrong header may announce more frames than the file has room for; `frames` counts in any case.
+        expected = min(self.expected_frames, self._extent.num_bytes // _MIN_FRAME_BYTES)
+        if expected > self._settings.max_frames:
             raise VideoError(
-                "too_long",
-                f"about {self.expected_frames} frames are more than {self._settings.max_frames}; raise --max-frames",
+                "too_long", f"about {expected} frames are more than {self._settings.max_frames}; raise --max-frames"
+            )
+        if self._num_streams > 1:
+            self._flag(
+                "multi_stream", f"of {self._num_streams} video streams, FFmpeg's choice {self._stream.index} was taken"
             )
 
     def _too_large(self, width: int, height: int) -> VideoError:
         limit = self._settings.max_pixels
         return VideoError("too_large", f"{width}x{height} has more than {limit} pixels; raise --max-pixels")
-
-    def _resolve_segment(self) -> Segment | None:
-        """The segment to cut, or None for the whole file, see `resolve_segment`."""
-        return resolve_segment(self._segment, self._duration_seconds(), self._settings.segments)
 
     def _duration_seconds(self) -> float | None:
         duration = self._stream.duration
@@ -196,83 +199,94 @@ class VideoReader:
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
         """Upright RGB frames, uint8 (H, W, 3), in display order. All have one size."""
-        timed = self._timed_frames()
+        depth = _REORDERED if self._extent.kind == "avi" else 0
+        timed = self._in_segment(timing.in_display_order(self._decoded(), self._period, depth, self._stamps))
         if self._settings.fps is not None:
             timed = timing.pick_nearest(timed, self._settings.fps)
-        raw_times: list[float | None] = []
         size: tuple[int, int] | None = None
-        for _, (frame, raw_time, gap) in timed:
-            index = len(raw_times)
+        for time, (frame, gap) in timed:
+            index = len(self.pts_seconds)
             if index >= self._settings.max_frames:
                 raise VideoError("too_long", f"more than {index} frames; raise --max-frames")
             rgb = self._upright_rgb(frame)
             if size is not None and rgb.shape[:2] != size:
                 raise self._size_change(index, rgb.shape[1::-1], size[::-1])
             size = rgb.shape[0], rgb.shape[1]
-            raw_times.append(raw_time)
+            self.pts_seconds.append(time)
             if frame.is_corrupt:
                 self._kept_corrupt.append(index)
             if gap:
                 self._gaps.append(index)
             yield rgb
-        self._finish(raw_times)
+        self._finish()
 
-    def _timed_frames(self) -> Iterator[tuple[float, tuple[av.VideoFrame, float | None, bool]]]:
-        """(running time, (frame, its own time or None, whether data before it were lost)) of all frames to keep.
+    def _decoded(self) -> Iterator[tuple[float | None, tuple[av.VideoFrame, bool]]]:
+        """(time stamp in seconds from the first frame or None, (frame, whether data before it were lost)).
 
-        Once a frame is damaged, `fail` and `keep-prefix` give no further frame but read on, to count the damage.
+        Once a frame is damaged, `fail` and `keep-prefix` give no further frame but read on, to count the damage. What
+        lies before a segment is decoded and given, but not judged: a seek may lead into an open group of pictures.
         """
         tolerant = self._settings.on_damage == "keep-flagged"
-        period = 1.0 / self._source_fps if self._source_fps else 0.04
-        start = self._cut.start_seconds if self._cut else float("-inf")
-        end = self._cut.end_seconds if self._cut else float("inf")
-        time: float | None = None
+        start = self._cut.start_seconds - _TOLERANCE_SECONDS if self._cut else float("-inf")
         size: tuple[int, int] | None = None
+        in_segment = self._cut is None or self._cut.start_seconds <= 0
         pending_gap = False
         stopped = False
-        self._reached_end = False
         for packet in self._packets():
+            if integrity.has_hole(bytes(packet), self._context.name):
+                self._num_errors += in_segment
+                stopped = stopped or (in_segment and not tolerant)
             try:
                 decoded = packet.decode()
             except av.FFmpegError as error:
                 if error.errno == errno.ENOMEM:
                     raise VideoError("memory", "there is not enough memory to decode") from error
-                if time is not None and time < start - period:
-                    continue  # before the segment, after a seek into an open group of pictures
-                self._num_errors += 1
-                pending_gap = True
-                stopped = stopped or not tolerant
+                self._num_errors += in_segment
+                pending_gap = in_segment
+                stopped = stopped or (in_segment and not tolerant)
                 continue
             for frame in decoded:
                 assert isinstance(frame, av.VideoFrame)
-                raw_time = None if frame.pts is None else frame.pts * self._time_base
-                if self._origin is None and raw_time is not None:
-                    self._origin = raw_time
-                raw_time = None if raw_time is None or self._origin is None else raw_time - self._origin
-                time = timing.running_time(raw_time, time, period)
-                if time >= end:
-                    return
-                if time < start - 1e-6:
-                    continue
+                stamp = None if frame.pts is None else frame.pts * self._time_base
+                if self._origin is None and stamp is not None:
+                    self._origin = stamp
+                stamp = None if stamp is None or self._origin is None else stamp - self._origin
+                in_segment = in_segment or (stamp is not None and stamp >= start)
                 if frame.width * frame.height > self._settings.max_pixels:
                     raise self._too_large(frame.width, frame.height)
                 if size is not None and (frame.width, frame.height) != size:
                     raise self._size_change(self._num_decoded, (frame.width, frame.height), size)
                 size = frame.width, frame.height
-                self._num_decoded += 1
-                self._interlaced = self._interlaced or frame.interlaced_frame
-                if frame.is_corrupt:
-                    self._num_corrupt += 1
-                    stopped = stopped or not tolerant
+                if in_segment:
+                    self._num_decoded += 1
+                    self._interlaced = self._interlaced or frame.interlaced_frame
+                    self._num_corrupt += frame.is_corrupt
+                    stopped = stopped or (frame.is_corrupt and not tolerant)
                 if not stopped:
-                    yield time, (frame, raw_time, pending_gap)
+                    yield stamp, (frame, pending_gap)
                     pending_gap = False
         self._reached_end = True
+
+    def _in_segment(
+        self, timed: Iterator[tuple[float, tuple[av.VideoFrame, bool]]]
+    ) -> Iterator[tuple[float, tuple[av.VideoFrame, bool]]]:
+        """The frames with start <= time < end, or all of them."""
+        if self._cut is None:
+            yield from timed
+            return
+        for time, item in timed:
+            if time >= self._cut.end_seconds - _TOLERANCE_SECONDS:
+                return
+            if time >= self._cut.start_seconds - _TOLERANCE_SECONDS:
+                yield time, item
 
     def _packets(self) -> Iterator[av.Packet[Any]]:
         """Packets of the stream, counted; the last one flushes the decoder."""
         if self._cut is not None and self._cut.start_seconds > 0 and self._extent.kind in _SEEKABLE:
-            offset = round((self._cut.start_seconds + (self._origin or 0)) / self._time_base)
+            # FFmpeg seeks by decoding time, which runs ahead of display time by the reordering of frames; what is
+            # decoded before the segment costs little.
+            ahead = max(1.0, _SEEK_AHEAD_FRAMES * self._period)
+            offset = round((max(self._cut.start_seconds - ahead, 0.0) + (self._origin or 0)) / self._time_base)
             with contextlib.suppress(av.FFmpegError):  # no index: read from the beginning
                 self._container.seek(offset, stream=self._stream, backward=True)
         # Where the length must be found from the last packet, audio that outlasts the video counts too.
@@ -289,7 +303,7 @@ class VideoReader:
                     self._num_packets += 1
                 yield packet
         except av.FFmpegError as error:
-            if error.errno == errno.EIO:
+            if error.errno in _DISK_ERRORS:
                 raise VideoError("io", "the file system reported an error while the file was read") from error
             self._num_errors += 1
 
@@ -312,9 +326,8 @@ class VideoReader:
 
     # -- judging ---------------------------------------------------------------------------------------------------
 
-    def _finish(self, raw_times: list[float | None]) -> None:
+    def _finish(self) -> None:
         """After the last frame: decide whether all of it was there, and whether it was sound."""
-        self.pts_seconds, self._num_repaired, why = timing.repaired_times(raw_times, self.fps)
         evidence = self._evidence()
         truncation, flag = None, None
         if self._cut is None:
@@ -325,15 +338,15 @@ class VideoReader:
             self.reasons.append(flag)
         loss = truncation or integrity.damage(evidence)
         if loss is not None:
-            if self._settings.on_damage == "fail" or not raw_times:
+            if self._settings.on_damage == "fail" or not self.pts_seconds:
                 raise VideoError(loss.code, loss.detail)
-            self._flag(loss.code, f"{loss.detail}; {len(raw_times)} frames were kept")
+            self._flag(loss.code, f"{loss.detail}; {len(self.pts_seconds)} frames were kept")
         if self._num_decoded == 0:
             raise VideoError("no_video", "no frame can be decoded")
-        if why:
+        if self._stamps.problem:
             if self._settings.on_pts == "fail":
-                raise VideoError("pts", why)
-            self._flag("pts", why)
+                raise VideoError("pts", self._stamps.problem)
+            self._flag("pts", self._stamps.problem)
         if self._interlaced:
             self._flag("interlaced", "frames are interlaced; fields of one frame are of different times")
 
@@ -353,7 +366,7 @@ class VideoReader:
             last_packet_end_seconds=self._last_packet_end,
             stream_duration_seconds=float(duration * self._time_base) if duration else None,
             container_duration_seconds=container / av.time_base if container else None,
-            period_seconds=1.0 / self._source_fps if self._source_fps else 0.04,
+            period_seconds=self._period,
         )
 
     def _flag(self, code: str, detail: str) -> None:
@@ -379,22 +392,6 @@ class VideoReader:
             corrupt_frames=tuple(self._kept_corrupt),
             gaps=tuple(self._gaps),
             rotation=self._rotation,
-            num_pts_repaired=self._num_repaired,
+            num_pts_repaired=self._stamps.num_repaired,
             segment_cut=self._cut is not None,
         )
-
-
-def resolve_segment(segment: Segment | None, duration_seconds: float | None, policy: str) -> Segment | None:
-    """The segment to cut, or None for the whole file.
-
-    `policy` is DecodeSettings.segments. With "auto", an uncertain segment (Kinetics files named by YouTube id alone) is
-    cut unless the file is no longer than the segment plus a second, or ends before the segment's end: such a file has
-    been cut already.
-    """
-    if segment is None or policy == "whole":
-        return None
-    if policy == "cut" or segment.certain or duration_seconds is None:
-        return segment
-    length = segment.end_seconds - segment.start_seconds
-    trimmed = duration_seconds <= length + 1.0 or duration_seconds < segment.end_seconds - 1.0
-    return None if trimmed else segment

@@ -72,3 +72,7 @@ class VideoError(FlowprepError, ValueError):
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
+
+    def __reduce__(self) -> tuple[type[VideoError], tuple[str, str]]:
+        """Pickles, so that it can cross to another process."""
+        return type(self), (self.code, self.detail)

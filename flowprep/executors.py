@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import os
 import platform
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -16,14 +18,14 @@ import cv2
 
 from flowprep.config import ExtractSettings
 from flowprep.errors import RunStoppedError
-from flowprep.flow import create_backend
 from flowprep.flow.backend import FlowBackend
-from flowprep.pipeline import extract_video
+from flowprep.pipeline import extract_video, open_backend
 from flowprep.publisher import Publisher, open_publisher
 from flowprep.records import Row, Video
 
 _RETRIED_AT_ONCE = frozenset({"io", "changed"})
 _BACK_OFF_SECONDS = 1.0
+_WATCH_SECONDS = 2.0
 _attempts = itertools.count()
 
 
@@ -78,12 +80,29 @@ def run_tasks(work: Work, tasks: Iterable[Task], jobs: int) -> Iterator[Done]:
 
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
     try:
-        yield from parallel(joblib.delayed(perform)(work, task) for task in tasks)
+        yield from parallel(joblib.delayed(_perform_in_child)(work, task, os.getpid()) for task in tasks)
     except TerminatedWorkerError as error:
         raise RunStoppedError(
             "a worker process died, by a crash or for want of memory; what was committed is kept: run the same command "
             "again to resume, with --jobs 1 if it happens again"
         ) from error
+
+
+def _perform_in_child(work: Work, task: Task, parent: int) -> Done:
+    _watch(parent)
+    return perform(work, task)
+
+
+@functools.lru_cache(maxsize=1)
+def _watch(parent: int) -> None:
+    """Leave when the run's process has died: a pool's workers would wait minutes for work that never comes."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(3)
+
+    threading.Thread(target=watch, name="watch-parent", daemon=True).start()
 
 
 def perform(work: Work, task: Task) -> Done:
@@ -115,11 +134,5 @@ def _attempt_name() -> str:
 
 @functools.lru_cache(maxsize=1)
 def _equipment(work: Work) -> tuple[FlowBackend | None, Publisher, ExtractSettings]:
-    import json
-
     settings = ExtractSettings.from_json(json.loads(work.settings_json))
-    flow = settings.flow
-    backend = (
-        create_backend(flow.backend, variant=flow.variant, parameters=flow.parameters) if settings.store.flow else None
-    )
-    return backend, open_publisher(work.out, settings, durability=work.durability), settings
+    return open_backend(settings), open_publisher(work.out, settings, durability=work.durability), settings

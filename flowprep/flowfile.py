@@ -42,19 +42,23 @@ def write_flow(path: str | Path, flow_px: npt.NDArray[np.float32]) -> None:
 
     Raises:
         SettingsError: The name ends in neither, or the array is of another type or shape.
+        MissingDataError: The file cannot be written.
     """
     path = Path(path)
     suffix = _suffix(path)
     if flow_px.dtype != np.float32 or flow_px.ndim != 3 or flow_px.shape[2] != 2 or 0 in flow_px.shape:
         raise SettingsError(f"`flow_px` must be float32 (H, W, 2), got {flow_px.dtype} {flow_px.shape}")
     height, width, _ = flow_px.shape
-    if suffix == ".npy":
-        np.save(path, flow_px, allow_pickle=False)
-        return
-    if max(height, width) > _FLO_MAX_SIDE:
+    if suffix == ".flo" and max(height, width) > _FLO_MAX_SIDE:
         raise SettingsError(f"{path}: .flo holds sides up to {_FLO_MAX_SIDE}, got {width}x{height}; use .npy")
-    size = np.array([width, height], "<i4").tobytes()
-    path.write_bytes(_FLO_MAGIC + size + flow_px.astype("<f4").tobytes())
+    try:
+        if suffix == ".npy":
+            np.save(path, flow_px, allow_pickle=False)
+        else:
+            size = np.array([width, height], "<i4").tobytes()
+            path.write_bytes(_FLO_MAGIC + size + flow_px.astype("<f4").tobytes())
+    except OSError as error:
+        raise MissingDataError(f"{path} cannot be written: {error.strerror}; make its folder first") from error
 
 
 def _read_flo(path: Path) -> npt.NDArray[np.float32]:

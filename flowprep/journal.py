@@ -2,11 +2,12 @@
 
 The manifest holds what is deterministic; everything else goes here, one file a process, so that no two writers ever
 share one (appending from several machines to one file on a network disk loses lines). Nothing depends on a journal: the
-truth is the rows and commits on disk.
+truth is the rows and commits on disk. Hence a journal that cannot be written falls silent instead of stopping the run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
@@ -15,7 +16,7 @@ import uuid
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from flowprep.records import canonical_json
 
@@ -24,23 +25,34 @@ class Journal:
     """Writes one file `<folder>/<time>-<host>-<pid>-<random>.jsonl`; each line ends with its own CRC-32."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         now = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
         host = platform.node().split(".")[0] or "host"
         self.path = folder / f"{now}-{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
-        self._file = self.path.open("a", encoding="ascii")
+        self._file: TextIO | None = None
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a", encoding="ascii")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._file.close()
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
 
     def append(self, event: str, **fields: Any) -> None:
         """Write one line and hand it to the operating system."""
         body = canonical_json({"event": event, "time": dt.datetime.now(dt.UTC).isoformat(), **fields})
-        self._file.write(f"{body}\t{zlib.crc32(body.encode()):08x}\n")
-        self._file.flush()
+        if self._file is None:
+            return
+        try:
+            self._file.write(f"{body}\t{zlib.crc32(body.encode()):08x}\n")
+            self._file.flush()
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
 
 
 def read_journal(path: Path) -> Iterator[dict[str, Any]]:

@@ -21,6 +21,7 @@ from flowprep.config import ExtractSettings
 from flowprep.decode import VideoReader
 from flowprep.encode import encode_plane, encode_rgb
 from flowprep.errors import FlowprepError, VideoError
+from flowprep.flow import create_backend
 from flowprep.flow.backend import FlowBackend, PreparedFrame
 from flowprep.publisher import Publisher, VideoWriter
 from flowprep.quantise import flow_facts, quantise
@@ -29,8 +30,16 @@ from flowprep.resize import grey, resize, target_size
 from flowprep.stores.layouts import layout_of
 
 _log = logging.getLogger(__name__)
-_BATCH_FRAMES = 16
 _BATCH_PIXELS = 2_000_000
+_MAX_JPEG_SIDE = 65500  # libjpeg's limit
+
+
+def open_backend(settings: ExtractSettings) -> FlowBackend | None:
+    """The flow backend of resolved settings, for one worker; None where they store no flow."""
+    flow = settings.flow
+    if not settings.store.flow:
+        return None
+    return create_backend(flow.backend, variant=flow.variant, parameters=flow.parameters)
 
 
 def extract_video(
@@ -61,8 +70,8 @@ def extract_video(
         with VideoReader(path, settings.decode, video.segment) as reader:
             writer = publisher.begin(video, list_index, attempt=attempt)
             row = extract_frames(video, reader, settings, backend, writer.add, heartbeat)
-        source.check_unchanged(path, version)
         row = dataclasses.replace(row, source_bytes=version.num_bytes, source_sha256=source.sha256_of(path, version))
+        source.check_unchanged(path, version)
         return writer.commit(row, reader.pts_seconds)
     except VideoError as error:
         failure = error
@@ -77,8 +86,7 @@ def extract_video(
         if writer is not None:
             writer.abort()  # does nothing after a commit
     row = _failed(video, failure, path, version, reader.facts if reader is not None and reader.opened else None)
-    publisher.publish_row(row, list_index)
-    return row
+    return publisher.publish_row(row, list_index)
 
 
 def extract_frames(
@@ -88,8 +96,9 @@ def extract_frames(
     backend: FlowBackend | None,
     add: Callable[[str, bytes], None],
     heartbeat: Callable[[int], None],
+    batch_frames: int = 16,
 ) -> Row:
-    """All stages of one open video; each JPEG goes to `add(stream, jpeg)`.
+    """All stages of one open video; each JPEG goes to `add(stream, jpeg)`, up to `batch_frames` frames at a time.
 
     The row that is returned lacks only what is known after publishing: source file, location and checksums.
     """
@@ -98,7 +107,7 @@ def extract_frames(
     sums = FlowFacts()
     size = (0, 0)
     recent: deque[PreparedFrame] = deque(maxlen=step)  # prepared frames that still wait for their second pair
-    for batch in _batches(reader.frames()):
+    for batch in _batches(reader.frames(), batch_frames, settings):
         size = target_size(batch[0].shape[1], batch[0].shape[0], settings.resize)
         images = [resize(rgb, size) for rgb in batch]
         if settings.store.rgb:
@@ -132,12 +141,23 @@ def extract_frames(
     )
 
 
-def _batches(frames: Iterable[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.uint8]]]:
-    """Lists of up to 16 frames, fewer where frames are large."""
+def _batches(
+    frames: Iterable[NDArray[np.uint8]], batch_frames: int, settings: ExtractSettings
+) -> Iterator[list[NDArray[np.uint8]]]:
+    """Lists of up to `batch_frames` frames, fewer where frames are large or become so.
+
+    Raises VideoError `too_large` where the resized frame would be beyond the limit, or too long for a JPEG.
+    """
     iterator = iter(frames)
     for first in iterator:
-        num_pixels = first.shape[0] * first.shape[1]
-        limit = max(1, min(_BATCH_FRAMES, _BATCH_PIXELS // num_pixels))
+        height, width = first.shape[:2]
+        new_width, new_height = target_size(width, height, settings.resize)
+        if new_width * new_height > settings.decode.max_pixels or max(new_width, new_height) > _MAX_JPEG_SIDE:
+            raise VideoError(
+                "too_large", f"{width}x{height} would become {new_width}x{new_height}; use --size or --keep-size"
+            )
+        num_pixels = max(width * height, new_width * new_height)
+        limit = max(1, min(batch_frames, _BATCH_PIXELS // num_pixels))
         yield [first, *itertools.islice(iterator, limit - 1)]
 
 

@@ -14,19 +14,19 @@ from typing import Any
 
 import cv2
 
-from flowprep import executors, resume
+from flowprep import resume
 from flowprep.config import ExtractSettings
 from flowprep.decode import VideoReader
 from flowprep.errors import VideoError
-from flowprep.flow import create_backend
 from flowprep.flow.backend import FlowBackend
-from flowprep.pipeline import extract_frames
+from flowprep.pipeline import extract_frames, open_backend
 from flowprep.publisher import open_publisher
 from flowprep.records import Video
-from flowprep.run import Request, prepare, to_do
+from flowprep.run import Request, num_jobs, prepare, to_do
 
 _NUM_SAMPLES = 4
 _SAMPLE_FRAMES = 32
+_SAMPLE_SECONDS = 4.0  # TV-L1 of one pair may take seconds, and a plan should not
 _BLOCK_BYTES = 4096  # a file of a tree takes whole blocks
 
 
@@ -80,7 +80,7 @@ def plan(request: Request) -> Plan:
     present = [(videos[index], size) for index in todo if (size := _size_of(request.videos, videos[index]))]
     samples = _measure([video for video, _ in present], request.videos, prepared.settings)
     source_bytes = sum(size for _, size in present)
-    jobs = request.run.jobs or executors.num_cores()
+    jobs = num_jobs(request, len(todo))
     frames = _scaled(source_bytes, sum(s.num_frames for s in samples), sum(s.source_bytes for s in samples))
     measured = sum(s.measured_frames for s in samples)
     return Plan(
@@ -125,10 +125,7 @@ def _measure(present: Sequence[Video], folder: Path, settings: ExtractSettings) 
     """Measure up to four videos spread over the list; a video that fails says nothing and is left out."""
     num_samples = min(_NUM_SAMPLES, len(present))
     chosen = [present[(2 * k + 1) * len(present) // (2 * num_samples)] for k in range(num_samples)]
-    flow = settings.flow
-    backend = (
-        create_backend(flow.backend, variant=flow.variant, parameters=flow.parameters) if settings.store.flow else None
-    )
+    backend = open_backend(settings)
     num_threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -154,7 +151,7 @@ def _measure_one(video: Video, folder: Path, settings: ExtractSettings, backend:
     def count(num_frames: int) -> None:
         nonlocal measured
         measured += num_frames
-        if measured >= _SAMPLE_FRAMES:
+        if measured >= _SAMPLE_FRAMES or (measured > 2 and time.perf_counter() - start > _SAMPLE_SECONDS):
             raise _EnoughError
 
     path = folder / video.path
@@ -163,7 +160,7 @@ def _measure_one(video: Video, folder: Path, settings: ExtractSettings, backend:
         with VideoReader(path, settings.decode, video.segment) as reader:
             expected = reader.expected_frames
             with contextlib.suppress(_EnoughError):
-                extract_frames(video, reader, settings, backend, add, count)
+                extract_frames(video, reader, settings, backend, add, count, batch_frames=2)
     except VideoError:
         return None
     return _Sample(

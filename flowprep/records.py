@@ -83,7 +83,7 @@ class Segment:
     """A part of a video, in seconds from its first frame: frames with start <= t < end.
 
     `certain` is False where a list gives times but the file may already be cut to them (Kinetics files that are named
-    by YouTube id alone): then the duration decides, see `decode.resolve_segment`.
+    by YouTube id alone): then the duration decides, see `timing.resolve_segment`.
     """
 
     start_seconds: float

@@ -22,15 +22,19 @@ def check(out: Path, settings: ExtractSettings, listing: Listing) -> None:
     """
     if _settings_file(out).exists():
         _check_settings(_settings_file(out), settings)
-        _check_list(_list_file(out), listing.videos)
+        if _list_file(out).exists():
+            _check_list(_list_file(out), listing.videos)
     elif out.is_dir() and any(entry.name != ".flowprep" for entry in out.iterdir()):
         raise SettingsError(f"{out} is not a flowprep store and not empty; give another --out")
 
 
 def begin(out: Path, settings: ExtractSettings, listing: Listing) -> None:
-    """Record settings and list in the store; settings come last, since `check` goes by them."""
+    """Record settings and list in the store. Of two runs that begin it together, one with other settings is refused."""
+    if not commit.create_file(_settings_file(out), canonical_json(settings.to_json()).encode()):
+        _check_settings(_settings_file(out), settings)
+    if _list_file(out).exists():
+        _check_list(_list_file(out), listing.videos)
     commit.write_lines(_list_file(out), (canonical_json(_entry(video)) for video in listing.videos))
-    commit.write_json(_settings_file(out), settings.to_json())
 
 
 def _settings_file(out: Path) -> Path:

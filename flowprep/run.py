@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from flowprep import commit, executors, journal, resume
+from flowprep import commit, executors, journal, overwrite, resume
 from flowprep.config import ExtractSettings, FlowSettings, RunSettings
 from flowprep.datasets import list_videos, missing_by_class_and_split
 from flowprep.errors import SettingsError, StoreError
@@ -46,7 +46,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """How a run ended. `states` and `reasons` count videos of the whole list, not of this run alone."""
+    """How a run ended. `states` and `reasons` count videos of the whole list, not of this run alone.
+
+    `missing` counts missing videos by (class, split and part), one video once for each split that it is in; `failed`
+    names the other ones that are not stored.
+    """
 
     out: Path
     num_videos: int
@@ -58,6 +62,7 @@ class Summary:
     reasons: Mapping[str, int]
     failed: tuple[Row, ...]
     missing: tuple[tuple[str, str, int], ...] = ()
+    missing_by_class: Mapping[str, int] = field(default_factory=dict)
     num_unlisted: int = 0
     num_duplicates: int = 0
     notes: tuple[str, ...] = ()
@@ -157,12 +162,17 @@ def resolved(settings: ExtractSettings) -> tuple[ExtractSettings, list[str]]:
 
 
 def _check_places(request: Request) -> None:
-    """Refuse a store that would lie in, or be, the folder of the videos."""
+    """Refuse a store in the folder of the videos, and one that would contain them or their lists."""
     out, videos = request.out.resolve(), request.videos.resolve()
     if out == videos or videos in out.parents:
         raise SettingsError(
             f"the store {request.out} lies in the folder of the videos {request.videos}; give another --out"
         )
+    for given in (request.videos, request.splits):
+        if given is not None and out in (given.resolve(), *given.resolve().parents):
+            raise SettingsError(f"the store {request.out} would contain {given}; give another --out")
+    if request.overwrite:
+        overwrite.check(request.out)
 
 
 def execute(request: Request, listener: Listener | None = None) -> Summary:
@@ -170,13 +180,14 @@ def execute(request: Request, listener: Listener | None = None) -> Summary:
     heard = listener or _Quiet()
     started = time.perf_counter()
     prepared = prepare(request)
+    videos = prepared.listing.videos
     for note in prepared.notes:
         heard.note(note)
-    out = _begin(request, prepared)
-    publisher = open_publisher(out, prepared.settings, durability=request.run.durability)
+    overwrite.recover(request.out)
+    out = overwrite.begin(request.out) if request.overwrite else request.out
+    publisher = _begin(out, request, prepared)
     todo = to_do(request, publisher, prepared.listing)
-    heard.started(len(prepared.listing.videos), len(todo))
-    jobs = min(request.run.jobs or executors.num_cores(), max(len(todo), 1))
+    heard.started(len(videos), len(todo))
     work = Work(
         videos=request.videos,
         out=out,
@@ -185,11 +196,11 @@ def execute(request: Request, listener: Listener | None = None) -> Summary:
     )
     tally = Counter[str]()
     with journal.Journal(out / ".flowprep" / "journal") as record:
+        jobs = num_jobs(request, len(todo))
         record.append("start", versions=journal.versions(), run=request.run.to_json(), jobs=jobs, num_todo=len(todo))
-        packer = _Packer(work, prepared.settings, prepared.listing.videos, todo)
-        for done in executors.run_tasks(
-            work, (Task(list_index=k, video=prepared.listing.videos[k]) for k in todo), jobs
-        ):
+        packer = _Packer(work, prepared.settings, videos, todo)
+        tasks = (Task(list_index=index, video=videos[index]) for index in todo)
+        for done in executors.run_tasks(work, tasks, jobs):
             tally.update(videos=1, frames=done.row.frames, flows=done.row.flows)
             record.append(
                 "video",
@@ -202,49 +213,56 @@ def execute(request: Request, listener: Listener | None = None) -> Summary:
             packer.finished(done.list_index)
             heard.finished(done)
         packer.pack_rest()
-        rows = (
-            publisher.read_row(video, k) or Row.unstored(video, State.PENDING)
-            for k, video in enumerate(prepared.listing.videos)
-        )
         counts = _Counts()
-        finish(out, prepared.settings, prepared.listing, counts.passing(rows))
-        seconds = time.perf_counter() - started
-        record.append("end", seconds=round(seconds, 3), states=counts.states)
-    if request.overwrite:
-        commit.swap_in(out, request.out)
+        finish(out, prepared.settings, prepared.listing, counts.passing(videos, _rows(publisher, videos)))
+        seconds = round(time.perf_counter() - started, 3)
+        record.append("end", seconds=seconds, states=counts.states)
+    missing = dataclasses.replace(prepared.listing, videos=tuple(counts.missing))
     summary = Summary(
         out=request.out,
-        num_videos=len(prepared.listing.videos),
+        num_videos=len(videos),
         num_done_now=tally["videos"],
         num_frames_now=tally["frames"],
         num_flows_now=tally["flows"],
-        seconds=round(seconds, 3),
+        seconds=seconds,
         states=dict(counts.states),
         reasons=dict(counts.reasons),
         failed=tuple(counts.failed),
-        missing=tuple(missing_by_class_and_split(prepared.listing)),
+        missing=tuple(missing_by_class_and_split(missing)),
+        missing_by_class=dict(Counter(video.class_name for video in counts.missing).most_common()),
         num_unlisted=len(prepared.listing.unlisted),
         num_duplicates=prepared.listing.num_duplicates,
         notes=tuple(prepared.notes),
         exit_code=_exit_code(counts.states, strict=request.run.strict),
     )
-    commit.write_json(request.out / "run.json", {"versions": journal.versions(), **summary.to_json()})
+    commit.write_json(out / "run.json", {"versions": journal.versions(), **summary.to_json()})
+    if request.overwrite:
+        overwrite.swap_in(request.out)
     return summary
 
 
-def _begin(request: Request, prepared: Prepared) -> Path:
-    """Start the store, or check that it may be continued; gives the folder to work in."""
-    if not request.overwrite:
-        resume.check(request.out, prepared.settings, prepared.listing)
-        resume.begin(request.out, prepared.settings, prepared.listing)
-        return request.out
-    out = commit.overwrite_folder(request.out)
+def _begin(out: Path, request: Request, prepared: Prepared) -> Publisher:
+    """Start the store `out`, or check that it may be continued."""
     try:
         resume.check(out, prepared.settings, prepared.listing)
-    except (SettingsError, StoreError):  # what an interrupted --overwrite of another kind has left
-        commit.remove_tree(out)
+    except (SettingsError, StoreError):
+        if not request.overwrite:
+            raise
+        commit.remove_tree(out)  # what an interrupted --overwrite with other settings has built
+        overwrite.begin(request.out)
+    publisher = open_publisher(out, prepared.settings, durability=request.run.durability)
     resume.begin(out, prepared.settings, prepared.listing)
-    return out
+    return publisher
+
+
+def num_jobs(request: Request, num_todo: int) -> int:
+    """Processes that a run uses."""
+    return min(request.run.jobs or executors.num_cores(), max(num_todo, 1))
+
+
+def _rows(publisher: Publisher, videos: Sequence[Video]) -> Iterator[Row]:
+    for index, video in enumerate(videos):
+        yield publisher.read_row(video, index) or Row.unstored(video, State.PENDING)
 
 
 def to_do(request: Request, publisher: Publisher, listing: Listing) -> list[int]:
@@ -308,13 +326,17 @@ class _Counts:
         self.states: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.failed: list[Row] = []
+        self.missing: list[Video] = []
 
-    def passing(self, rows: Iterator[Row]) -> Iterator[Row]:
-        """The same rows, counted. Every failed row is kept, since a user wants each one named."""
-        for row in rows:
+    def passing(self, videos: Sequence[Video], rows: Iterator[Row]) -> Iterator[Row]:
+        """The same rows, counted. Failures are kept one by one, but for those that the list alone decides."""
+        for video, row in zip(videos, rows, strict=True):
             self.states[str(row.state)] += 1
-            self.reasons.update(reason.code for reason in row.reasons)
-            if not row.state.stored:
+            codes = [reason.code for reason in row.reasons]
+            self.reasons.update(codes)
+            if codes == ["missing"]:
+                self.missing.append(video)
+            elif not row.state.stored and video.problem is None:
                 self.failed.append(row)
             yield row
 

@@ -48,7 +48,10 @@ def failure_of(error: OSError) -> VideoError:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BufferedReader]:
-    """`path` open for reading in binary; VideoError unless it is a readable, regular file with at least one byte."""
+    """`path` open for reading in binary; VideoError unless it is a readable, regular file with at least one byte.
+
+    An OSError inside the block is taken for one of reading this file, and becomes a VideoError too.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except ValueError as error:  # a NUL inside the name
@@ -62,7 +65,10 @@ def opened(path: Path) -> Iterator[BufferedReader]:
     with os.fdopen(descriptor, "rb") as file:
         if status.st_size == 0:
             raise VideoError("empty", "the file has no bytes; fetch it again")
-        yield file
+        try:
+            yield file
+        except OSError as error:
+            raise failure_of(error) from error
 
 
 def fingerprint(file: BufferedReader) -> Fingerprint:
@@ -87,7 +93,4 @@ def _sha256(path: Path, _version: Fingerprint) -> str:
 
 def sha256_of(path: Path, version: Fingerprint) -> str:
     """SHA-256 of the file's bytes as hex. Raises VideoError where it cannot be read."""
-    try:
-        return _sha256(path, version)
-    except OSError as error:
-        raise failure_of(error) from error
+    return _sha256(path, version)

@@ -2,41 +2,71 @@
 
 from __future__ import annotations
 
-import itertools
+import heapq
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TypeVar
+
+from flowprep.records import Segment
 
 T = TypeVar("T")
 
 
-def repaired_times(times: Sequence[float | None], fps: float) -> tuple[list[float], int, str]:
-    """Time stamps in seconds that never step back, how many had to be changed, and why the video is to be flagged.
+@dataclass(slots=True)
+class Stamps:
+    """What was found about the time stamps of a video: how many frames, stamps missing, and steps back."""
 
-    A missing stamp follows its predecessor by one frame period; this alone is no reason to flag. Where stamps step
-    back (AVI files with packed B-frames carry coding order instead of display order) they are sorted: the decoder
-    gives the frames in the right order, and the set of stamps is right. Where all are missing, frame i is at i / fps.
+    num_frames: int = 0
+    num_missing: int = 0
+    num_back: int = 0
+    num_repaired: int = 0
+
+    @property
+    def problem(self) -> str:
+        """Why the video is to be flagged, or "": isolated missing stamps are no reason."""
+        if self.num_frames and self.num_missing == self.num_frames:
+            return "no frame has a time stamp"
+        return f"time stamps step back {self.num_back} times" if self.num_back else ""
+
+
+def in_display_order(
+    frames: Iterable[tuple[float | None, T]], period: float, depth: int, stamps: Stamps
+) -> Iterator[tuple[float, T]]:
+    """Frames with times in seconds that never step back, from frames in display order with the stamps that they have.
+
+    AVI files with packed B-frames carry coding order in their stamps: the decoder gives the frames in the right order,
+    and the set of stamps is right, so each frame gets the smallest stamp of those within `depth` frames that is left. A
+    missing stamp follows its predecessor by one frame period. `stamps` is filled while frames pass.
     """
-    period = 1.0 / fps if fps > 0 else 0.04
-    if times and all(time is None for time in times):
-        return [index * period for index in range(len(times))], len(times), "no frame has a time stamp"
-    filled: list[float] = []
-    for time in times:
-        filled.append(time if time is not None else filled[-1] + period if filled else 0.0)
-    num_missing = sum(time is None for time in times)
-    num_back = sum(later < earlier for earlier, later in itertools.pairwise(filled))
-    if num_back == 0:
-        return filled, num_missing, ""
-    result = sorted(filled)
-    num_changed = sum(old != new for old, new in zip(times, result, strict=True))
-    return result, num_changed, f"time stamps step back {num_back} times"
+    waiting: deque[tuple[float | None, T]] = deque()
+    heap: list[float] = []
+    newest: float | None = None
+    latest = -math.inf
 
+    def first() -> tuple[float, T]:
+        nonlocal latest
+        stamp, item = waiting.popleft()
+        latest = max(latest, heapq.heappop(heap))
+        stamps.num_repaired += stamp != latest
+        return latest, item
 
-def running_time(time: float | None, previous: float | None, period: float) -> float:
-    """The time of the next frame while its successors are not known: never before its predecessor."""
-    if time is None:
-        return 0.0 if previous is None else previous + period
-    return time if previous is None else max(time, previous)
+    for stamp, item in frames:
+        stamps.num_frames += 1
+        if stamp is None:
+            stamps.num_missing += 1
+            filled = 0.0 if newest is None else newest + period
+        else:
+            stamps.num_back += newest is not None and stamp < newest
+            filled = stamp
+        newest = filled
+        waiting.append((stamp, item))
+        heapq.heappush(heap, filled)
+        if len(waiting) > depth:
+            yield first()
+    while waiting:
+        yield first()
 
 
 def pick_nearest(timed: Iterable[tuple[float, T]], fps: float) -> Iterator[tuple[float, T]]:
@@ -72,3 +102,19 @@ def pick_nearest(timed: Iterable[tuple[float, T]], fps: float) -> Iterator[tuple
     # The last frame lasts about as long as the one before it; rounded stamps may put its target a little later.
     if previous is not None and not emitted and start + next_k / fps - previous[0] <= 0.5 * min(1 / fps, interval):
         yield previous
+
+
+def resolve_segment(segment: Segment | None, duration_seconds: float | None, policy: str) -> Segment | None:
+    """The segment to cut, or None for the whole file.
+
+    `policy` is DecodeSettings.segments. With "auto", an uncertain segment (Kinetics files named by YouTube id alone) is
+    cut unless the file is no longer than the segment plus a second, or ends before the segment's end: such a file has
+    been cut already.
+    """
+    if segment is None or policy == "whole":
+        return None
+    if policy == "cut" or segment.certain or duration_seconds is None:
+        return segment
+    length = segment.end_seconds - segment.start_seconds
+    trimmed = duration_seconds <= length + 1.0 or duration_seconds < segment.end_seconds - 1.0
+    return None if trimmed else segment

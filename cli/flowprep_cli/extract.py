@@ -79,6 +79,8 @@ def extract(context: click.Context, /, **values: Any) -> int:
     if values["dry_run"]:
         from flowprep.plan import plan as plan_of
 
+        if not values["as_json"]:
+            click.echo("Measuring parts of up to 4 videos ...", err=True)
         plan = plan_of(request)
         if values["as_json"]:
             click.echo(json.dumps(plan.to_json(), indent=2))

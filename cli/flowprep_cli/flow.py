@@ -21,12 +21,14 @@ from flowprep_cli.options import parse_parameters, settings_from, settings_optio
 def flow(source: Path, target: Path, out: Path, **values: Any) -> None:
     """Compute the flow from image SOURCE to image TARGET and write it to a file."""
     settings = settings_from("flow", FlowSettings, values, parameters=parse_parameters(values["parameters"]))
+    from rich.markup import escape
+
     from flowprep.pair import flow_of_files
     from flowprep_cli.progress import stderr_console
 
     result = flow_of_files(source, target, out, settings)
     console = stderr_console()
     console.print(
-        f"{out}: {result.width}x{result.height}, mean {result.mean_px:.3f} px, largest {result.largest_px:.3f} px, "
-        f"by {result.backend}{f' {result.variant}' if result.variant else ''}"
+        f"{escape(str(out))}: {result.width}x{result.height}, mean {result.mean_px:.3f} px, "
+        f"largest {result.largest_px:.3f} px, by {result.backend}{f' {result.variant}' if result.variant else ''}"
     )

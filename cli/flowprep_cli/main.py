@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 
 import click
@@ -40,6 +41,8 @@ def main() -> None:
     """
     # Notes come from the run's listener; a second copy from the logger of the library would only repeat them.
     logging.getLogger("flowprep").addHandler(logging.NullHandler())
+    # A batch system ends a job with SIGTERM: stop as cleanly as for Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         # click prints usage errors itself and leaves with 2; commands return their exit code.
         code = cli.main(standalone_mode=False, prog_name="flowprep")

@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.markup import escape
@@ -150,44 +150,44 @@ def show_summary(summary: Summary) -> None:
             table.add_row(code, str(count))
         console.print(table)
     if summary.missing:
-        _print_missing(console, summary.missing)
-    if summary.failed:
+        _print_missing(console, summary)
+    num_absent = summary.num_videos - summary.states.get("ok", 0) - summary.states.get("flagged", 0)
+    if num_absent:
         manifest = summary.out / "manifest.jsonl"
-        console.print(
-            f"{len(summary.failed)} videos are not in the store; {escape(str(manifest))} has each one's reason."
-        )
+        console.print(f"{num_absent} videos are not in the store; {escape(str(manifest))} has each one's reason.")
     if summary.num_unlisted:
         console.print(f"{summary.num_unlisted} video files are in no list and were left alone.")
     if summary.num_duplicates:
         console.print(f"{summary.num_duplicates} list lines repeat earlier ones and were dropped.")
-    console.print(f"Store: {summary.out}")
+    console.print(f"Store: {escape(str(summary.out))}")
 
 
-def _print_missing(console: Console, missing: Sequence[tuple[str, str, int]]) -> None:
+def _print_missing(console: Console, summary: Summary) -> None:
     """Missing videos: counted by split, and the classes that miss most. run.json has every class and split."""
     by_split: Counter[str] = Counter()
-    by_class: Counter[str] = Counter()
-    for class_name, split, count in missing:
-        by_split[split or "no split"] += count
-        by_class[class_name or "no class"] += count
-    splits = ", ".join(f"{split} {count}" for split, count in sorted(by_split.items()))
-    classes = ", ".join(f"{printable(name)} {count}" for name, count in by_class.most_common(_MAX_NAMED))
-    rest = f" and {len(by_class) - _MAX_NAMED} more classes (all in run.json)" if len(by_class) > _MAX_NAMED else ""
-    console.print(f"Missing by split: {escape(splits)}.")
-    console.print(f"Missing by class over all splits: {escape(classes)}{rest}.")
+    for _, split, count in summary.missing:
+        by_split[split] += count
+    if set(by_split) != {""}:
+        splits = ", ".join(f"{split or 'in no split'} {count}" for split, count in sorted(by_split.items()))
+        console.print(f"Missing by split: {escape(splits)}.")
+    by_class = list(summary.missing_by_class.items())
+    if [name for name, _ in by_class] != [""]:
+        classes = ", ".join(f"{printable(name)} {count}" for name, count in by_class[:_MAX_NAMED])
+        rest = f" and {len(by_class) - _MAX_NAMED} more classes" if len(by_class) > _MAX_NAMED else ""
+        console.print(f"Missing by class: {escape(classes)}{rest} (all in run.json).")
 
 
 def show_plan(plan: Plan) -> None:
     """Print a plan."""
     console = stderr_console()
-    flow = plan.settings.flow
+    flow, has_flow = plan.settings.flow, plan.settings.store.flow
     for note in plan.notes:
         console.print(f"Note: {escape(note)}")
     rows = [
         ("videos", f"{plan.num_videos} in {plan.videos}, {plan.num_missing} missing, {plan.num_unlisted} unlisted"),
         ("to do", f"{plan.num_todo} videos, {size_text(plan.source_bytes)}"),
         ("store", f"{plan.out} ({plan.settings.store.format})"),
-        ("flow", f"{flow.backend} {flow.variant or ''}, step {flow.step}" if plan.settings.store.flow else "none"),
+        ("flow", f"{' '.join(filter(None, (flow.backend, flow.variant)))}, step {flow.step}" if has_flow else "none"),
         ("sampled", f"{plan.num_sampled} videos"),
         ("frames", f"about {plan.estimated_frames}"),
         ("disk", f"about {size_text(plan.estimated_bytes)}, {size_text(plan.free_bytes)} free"),

@@ -20,6 +20,7 @@ def synth(out: Path, **values: Any) -> None:
     Only a network that joins appearance and motion in space and time can tell its four classes apart.
     """
     settings = settings_from("synth", SynthSettings, values)
+    from rich.markup import escape
     from rich.progress import Progress
 
     from flowprep.datasets.synthetic import make_synthetic
@@ -31,4 +32,4 @@ def synth(out: Path, **values: Any) -> None:
         summary = make_synthetic(
             out, settings, progress=lambda done, total: progress.update(task, completed=done, total=total)
         )
-    console.print(f"{summary.num_videos} videos, {size_text(summary.num_bytes)}, in {out}")
+    console.print(f"{summary.num_videos} videos, {size_text(summary.num_bytes)}, in {escape(str(out))}")

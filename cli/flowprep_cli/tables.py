@@ -35,6 +35,7 @@ def show_description(found: Description) -> None:
     if size.short_side is None and size.width is None:
         rule = "as the videos"
     streams = ", ".join(f"{stream} {size_text(count)}" for stream, count in found.stream_bytes.items())
+    classes = "1 class" if found.num_classes == 1 else f"{found.num_classes} classes"
     quantised = (
         f"bound {settings.quantise.bound_px:g} px, {settings.quantise.rounding}; "
         f"{100 * found.saturated_share:.3f} % of pixels saturated, mean {found.mean_magnitude_px:.3f} px"
@@ -42,7 +43,7 @@ def show_description(found: Description) -> None:
     _print(
         [
             ("store", f"{found.path}: {store.format}, layout {store.layout}, dataset {settings.dataset}"),
-            ("videos", f"{found.num_videos}: {_counts(found.states)}; {found.num_classes} classes"),
+            ("videos", f"{found.num_videos}: {_counts(found.states)}; {classes}"),
             ("reasons", _counts(found.reasons) or "none"),
             ("frames", f"{found.num_frames} images, {found.num_flows} flows of step {flow.step}"),
             ("size", f"{rule}: {_counts(found.sizes, 5)}"),

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from flowprep.datasets.listing import class_labels, finish_listing
+from flowprep.datasets.listing import check_has_videos, class_labels, finish_listing
 from flowprep.datasets.scan import FOLDER_EXTENSIONS, VIDEO_EXTENSIONS, Scan, extension, scan
 from flowprep.errors import DatasetError
 from flowprep.records import Listing, Video
@@ -35,6 +35,7 @@ def list_folder(videos: Path) -> Listing:
 def list_unsplit(dataset: str, videos: Path, *, class_of: Callable[[str], str], id_of: Callable[[str], str]) -> Listing:
     """All video files of a dataset whose official lists are not at hand, with a note that says so."""
     found = scan(videos)
+    check_has_videos(dataset, videos, found)
     note = (
         f"The official lists of {dataset} were not found: all video files below {videos} are taken, without official "
         "labels and splits; name the folder of the lists with --splits."

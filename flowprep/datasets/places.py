@@ -64,7 +64,7 @@ def find_places(
     """Places by the default layout `<root>/<name>/{videos,splits,flow}`, each of which may be given instead.
 
     The lists are looked for beside the videos, where these were named, then in `<root>/<name>`, as `splits` or under
-    their official folder names. For `list`, `splits` is the list file.
+    their official folder names; so they are in the folder given as `splits`. For `list`, `splits` is the list file.
 
     Raises SettingsError for an unknown name, MissingDataError that says what was looked for, where the dataset is
     obtained and how it is laid out.
@@ -82,6 +82,8 @@ def find_places(
         raise MissingDataError("the dataset `list` needs its list file, CSV or text; name it with --splits FILE")
     if splits is not None and splits.is_file() and name not in ("list", "kinetics"):
         raise MissingDataError(f"{splits} is a file, but the lists of {name} are a folder; name it with --splits DIR")
+    if splits is not None and splits.is_dir():
+        splits = next((splits / child for child in _SPLIT_FOLDERS[name] if (splits / child).is_dir()), splits)
     if splits is None:
         beside = [] if videos is None else [videos.absolute().parent]
         candidates = [parent / child for parent in (*beside, base) for child in _SPLIT_FOLDERS[name]]

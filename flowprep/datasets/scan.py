@@ -99,7 +99,7 @@ def probe(videos: str | os.PathLike[str], path: str) -> Reason | None:
         os.stat(os.path.join(videos, path))
     except OSError as error:
         failure = failure_of(error)
-        return Reason(failure.code, f"{failure.detail}: looked for {os.path.join(videos, path)}")
+        return Reason(failure.code, f"{failure.detail}: looked for {path}")
     return None
 
 

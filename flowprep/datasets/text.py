@@ -20,7 +20,9 @@ def read_text(path: Path, *, errors: str = "strict") -> str:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise MissingDataError(f"the list {path} does not exist; check the path") from error
+        raise MissingDataError(
+            f"the list {path} does not exist; name the right file or folder with --splits"
+        ) from error
     except OSError as error:
         raise DatasetError(f"the list {path} cannot be read: {error.strerror}") from error
     try:

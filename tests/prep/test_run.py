@@ -119,13 +119,13 @@ def test_unexpected_errors_cost_one_video(work: Work, videos: Path, monkeypatch:
         assert (done.row.state, done.row.reasons[0].code) == ("failed", code)
 
 
-def _die(work: Work, task: Task) -> Done:
+def _die(work: Work, task: Task, parent: int) -> Done:
     os._exit(3)
 
 
 @pytest.mark.filterwarnings("ignore:A worker stopped while some jobs")
 def test_a_dead_worker_ends_the_run_with_a_sentence(work: Work, videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executors, "perform", _die)
+    monkeypatch.setattr(executors, "_perform_in_child", _die)
     tasks = [Task(list_index=k, video=video) for k, video in enumerate(list_videos("folder", videos).videos)]
     with pytest.raises(RunStoppedError, match="a worker process died"):
         list(executors.run_tasks(work, tasks, 2))

@@ -3,29 +3,51 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowprep.timing import pick_nearest, repaired_times
+from flowprep.timing import Stamps, in_display_order, pick_nearest
+
+
+def ordered(stamps: list[float | None], depth: int = 4) -> tuple[list[float], Stamps]:
+    found = Stamps()
+    result = list(in_display_order([(stamp, index) for index, stamp in enumerate(stamps)], 0.1, depth, found))
+    assert [index for _, index in result] == list(range(len(stamps)))
+    return [time for time, _ in result], found
 
 
 def test_sound_times_are_left_alone() -> None:
-    assert repaired_times([0.0, 0.1, 0.1, 0.5], 10) == ([0.0, 0.1, 0.1, 0.5], 0, "")
+    times, found = ordered([0.0, 0.1, 0.1, 0.5])
+    assert times == [0.0, 0.1, 0.1, 0.5]
+    assert (found.num_repaired, found.problem) == (0, "")
 
 
 def test_a_missing_time_follows_its_predecessor() -> None:
-    times, num_changed, why = repaired_times([0.0, None, 0.2, None], 10)
+    times, found = ordered([0.0, None, 0.2, None])
     assert times == pytest.approx([0.0, 0.1, 0.2, 0.3])
-    assert (num_changed, why) == (2, "")
+    assert (found.num_repaired, found.problem) == (2, "")
 
 
 def test_coding_order_is_sorted() -> None:
-    times, num_changed, why = repaired_times([1.0, 4.0, 3.0, 5.0, 7.0, 6.0], 25)
+    times, found = ordered([1.0, 4.0, 3.0, 5.0, 7.0, 6.0])
     assert times == [1, 3, 4, 5, 6, 7]
-    assert (num_changed, why) == (4, "time stamps step back 2 times")
+    assert (found.num_repaired, found.problem) == (4, "time stamps step back 2 times")
 
 
 def test_no_times_at_all_are_counted() -> None:
-    times, num_changed, why = repaired_times([None] * 3, 25)
-    assert times == pytest.approx([0, 0.04, 0.08])
-    assert (num_changed, why) == (3, "no frame has a time stamp")
+    times, found = ordered([None] * 3)
+    assert times == pytest.approx([0, 0.1, 0.2])
+    assert (found.num_repaired, found.problem) == (3, "no frame has a time stamp")
+
+
+@given(st.lists(st.none() | st.integers(0, 50).map(float), max_size=40), st.integers(0, 6))
+def test_times_never_step_back(stamps: list[float | None], depth: int) -> None:
+    times, found = ordered(stamps, depth)
+    assert times == sorted(times)
+    assert found.num_frames == len(stamps)
+
+
+@given(st.permutations(range(5)).flatmap(lambda order: st.lists(st.just(order), min_size=1, max_size=6)))
+def test_any_order_within_the_depth_is_sorted_wholly(blocks: list[list[int]]) -> None:
+    stamps: list[float | None] = [5.0 * number + place for number, order in enumerate(blocks) for place in order]
+    assert ordered(stamps, 4)[0] == sorted(stamps)  # type: ignore[type-var]
 
 
 def by_brute_force(times: list[float], fps: float) -> list[int]:
