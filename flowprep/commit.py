@@ -17,11 +17,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import os
+import platform
 import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,7 @@ from flowprep.stores.places import aside_folder, staging_folder
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors that stop the run: every other video would fail in the same way."""
 
+_ABANDONED_SECONDS = 7 * 24 * 3600
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -199,12 +203,58 @@ def remove_tree(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
+@functools.cache
+def _host() -> str:
+    """Host and PID namespace (two containers may share a name, but not their PIDs), letters, digits and a dash."""
+    letters = "".join(letter for letter in platform.node().split(".")[0] if letter.isascii() and letter.isalnum())
+    try:
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        namespace = 0
+    return f"{letters[:40]}-{namespace}"
+
+
+def owner() -> str:
+    """Who makes a staging folder, as part of its name: host, PID namespace and PID."""
+    return f"{_host()}-{os.getpid()}"
+
+
 def remove_leftovers(root: Path) -> int:
-    """Remove what dead attempts left in the staging folder, and count it. No other process may be at work."""
-    leftovers = list(staging_folder(root).iterdir()) if staging_folder(root).is_dir() else []
-    for path in leftovers:
-        remove_tree(path)
+    """Remove what dead attempts left in the staging folder, and count it; others may be at work meanwhile.
+
+    Dead is a process of this host that does not run any more, and whatever has not changed for a week: of processes on
+    other hosts nothing is known.
+    """
+    with output_errors(root, video=False):
+        try:
+            leftovers = [path for path in staging_folder(root).iterdir() if _is_leftover(path)]
+        except FileNotFoundError:
+            return 0
+        for path in leftovers:
+            remove_tree(path)
     return len(leftovers)
+
+
+def _is_leftover(path: Path) -> bool:
+    """True if nobody can be at work in a staging folder."""
+    host, _, pid = path.name.rsplit(".", 3)[1].rpartition("-") if path.name.count(".") >= 3 else ("", "", "")
+    if host == _host() and pid.isdecimal() and not _is_running(int(pid)):
+        return True
+    try:
+        changed = max(part.lstat().st_mtime for part in (path, *path.iterdir()))
+    except OSError:
+        return False  # its owner, or another run, has just removed it
+    return time.time() - changed > _ABANDONED_SECONDS
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # somebody else's, which we may not signal
+    return True
 
 
 @contextlib.contextmanager
@@ -218,20 +268,29 @@ def staged(root: Path, name: str, attempt: str) -> Iterator[Path]:
 
 
 def new_staging(root: Path, name: str, attempt: str) -> Path:
-    """A new folder for one attempt's unfinished files; its name carries the attempt and is used once."""
+    """A new folder for one attempt's unfinished files; its name carries owner and attempt and is used once."""
     if re.fullmatch(r"[A-Za-z0-9_-]{1,100}", attempt) is None:
         raise ValueError(f"`attempt` must be 1 to 100 letters, digits, _ or -, got {attempt!r}")
-    folder = staging_folder(root) / f"{name}.{attempt}.{secrets.token_hex(4)}"
+    folder = staging_folder(root) / f"{name}.{owner()}.{attempt}.{secrets.token_hex(4)}"
     make_folder(folder)
     return folder
 
 
-def move_aside(root: Path, path: Path) -> Path:
-    """Move what lies under a final name and cannot be trusted to where nothing reads it; gives its new place."""
-    folder = aside_folder(root) / f"{path.name[:64]}.{secrets.token_hex(4)}"
-    ensure_folder(root, folder.parent, sync=False)
-    publish(path, folder)
-    return folder
+def move_aside(root: Path, path: Path, video: str) -> Path:
+    """Move what lies under a final name and cannot be trusted to where nothing reads it; gives its new place.
+
+    `video` is the `id_hash` of the video. What is aside stays, for people to look at, until the video has an outcome;
+    then `drop_aside` deletes it.
+    """
+    place = aside_folder(root) / video / f"{path.name[:48]}.{secrets.token_hex(4)}"
+    ensure_folder(root, place.parent, sync=False)
+    publish(path, place)
+    return place
+
+
+def drop_aside(root: Path, video: str) -> None:
+    """Delete what was moved aside of a video; for when its outcome is published and the copies are worth nothing."""
+    remove_tree(aside_folder(root) / video)
 
 
 @contextlib.contextmanager
@@ -279,25 +338,31 @@ def write_lines(path: Path, lines: Iterable[str], *, sync: bool = True) -> None:
             publish_into(root, staging / path.name, path, sync=sync)
 
 
+def create_file(path: Path, data: bytes) -> bool:
+    """Publish a file in a store's `.flowprep` unless there is one of that name; True if it is ours.
+
+    Raises RunStoppedError if the disk fails.
+    """
+    root = path.parent.parent
+    with output_errors(root, video=False):
+        ensure_folder(root, staging_folder(root), sync=False)
+        with staged(root, path.name, "file") as staging:
+            write_file(staging / path.name, [data], sync=True)
+            try:
+                os.link(staging / path.name, path)
+            except FileExistsError:
+                return False
+            except OSError:  # a file system without hard links
+                if path.exists():
+                    return False
+                publish_into(root, staging / path.name, path, sync=True)
+            sync_folder(path.parent)
+    return True
+
+
 def write_json(path: Path, data: Any) -> None:
     """Publish a JSON object as a file of one line, see `write_lines`."""
     write_lines(path, [canonical_json(data)])
-
-
-def overwrite_folder(out: Path) -> Path:
-    """Where a store is built that will replace `out`: beside it, so that an interrupted run finds it again."""
-    return out.absolute().with_name(f".{out.absolute().name}.overwrite")
-
-
-def swap_in(new: Path, out: Path) -> None:
-    """Put the complete store `new` in the place of `out`, and remove what was there."""
-    old = out.absolute().with_name(f".{out.absolute().name}.replaced-{secrets.token_hex(4)}")
-    with output_errors(out, video=False):
-        if os.path.lexists(out):
-            publish(out.absolute(), old)
-        publish(new, out.absolute())
-        sync_folder(out.absolute().parent)
-    remove_tree(old)
 
 
 def _blocks(lines: Iterable[str], num_bytes: int = 1 << 20) -> Iterator[bytes]:

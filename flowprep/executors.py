@@ -127,9 +127,8 @@ def perform(work: Work, task: Task) -> Done:
 
 
 def _attempt_name() -> str:
-    """A name that no other attempt anywhere has, of letters that may stand in a file name."""
-    host = "".join(letter for letter in platform.node().split(".")[0] if letter.isascii() and letter.isalnum())
-    return f"{host[:40]}-{os.getpid()}-{next(_attempts)}-{uuid.uuid4().hex[:6]}"
+    """A name that no other attempt anywhere has."""
+    return f"{next(_attempts)}-{uuid.uuid4().hex[:12]}"
 
 
 @functools.lru_cache(maxsize=1)

@@ -72,7 +72,7 @@ def extract_video(
             row = extract_frames(video, reader, settings, backend, writer.add, heartbeat)
         row = dataclasses.replace(row, source_bytes=version.num_bytes, source_sha256=source.sha256_of(path, version))
         source.check_unchanged(path, version)
-        return writer.commit(row, reader.pts_seconds)
+        return writer.commit(row, reader.pts_seconds, source_mtime_ns=version.mtime_ns)
     except VideoError as error:
         failure = error
     except MemoryError:
@@ -86,7 +86,7 @@ def extract_video(
         if writer is not None:
             writer.abort()  # does nothing after a commit
     row = _failed(video, failure, path, version, reader.facts if reader is not None and reader.opened else None)
-    return publisher.publish_row(row, list_index)
+    return publisher.publish_row(row, list_index, source_mtime_ns=version.mtime_ns if version is not None else 0)
 
 
 def extract_frames(

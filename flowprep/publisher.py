@@ -7,8 +7,10 @@ of a commit promise is said in `flowprep.commit`.
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
 import errno
+import functools
 import hashlib
 import os
 from array import array
@@ -21,10 +23,10 @@ from flowprep.config import ExtractSettings
 from flowprep.errors import SettingsError, VideoError
 from flowprep.records import Row, Video
 from flowprep.stores.clipfile import MAGIC, encode_tail
-from flowprep.stores.finals import find_final
+from flowprep.stores.finals import find_recorded, listed_failure
 from flowprep.stores.layouts import layout_of
-from flowprep.stores.packed import PackedShard, current_packed
-from flowprep.stores.places import clip_path, id_hash, packed_path, row_path, shard_location, staging_folder
+from flowprep.stores.packed import PackedRows
+from flowprep.stores.places import SHARDS, clip_path, id_hash, row_path, shard_location, staging_folder
 from flowprep.stores.rowfile import Entry, encode_row_file
 
 DURABILITY = ("video", "strict", "fast")
@@ -67,11 +69,12 @@ class VideoWriter(abc.ABC):
         with commit.output_errors(self.publisher.out, video=True):
             self._write(stream, index, jpeg)
 
-    def commit(self, row: Row, pts_seconds: Sequence[float]) -> Row:
+    def commit(self, row: Row, pts_seconds: Sequence[float], *, source_mtime_ns: int = 0) -> Row:
         """Publish the video and give back its final row, with location, sizes and checksums filled in.
 
         `row.frames` and `row.flows` count what is stored; `pts_seconds` has a time for every image that was added, and
-        those of dropped images are dropped with them (all of them where the store has no images).
+        those of dropped images are dropped with them (all of them where the store has no images). `source_mtime_ns` is
+        kept beside the row, see `Entry`.
 
         Raises:
             VideoError: `internal` if a stream has not as many images as the row says; `io` if the disk fails.
@@ -87,7 +90,8 @@ class VideoWriter(abc.ABC):
                 stream_bytes=dict(self._num_bytes),
             )
             with commit.output_errors(self.publisher.out, video=True):
-                self._publish(Entry(stored, self.list_index, times))
+                self._publish(Entry(stored, self.list_index, times, source_mtime_ns))
+            commit.drop_aside(self.publisher.out, id_hash(self.video.id))
         finally:
             self.abort()
         return stored
@@ -158,35 +162,49 @@ class Publisher(abc.ABC):
     def location(self, video: Video, list_index: int) -> str:
         """What `Row.location` will be."""
 
-    @abc.abstractmethod
     def read_row(self, video: Video, list_index: int) -> Row | None:
         """The row of a video as the disk has it, or None while it has no outcome. Half-written things do not count.
 
         Raises StoreError if the video was committed as another entry of the list.
         """
+        entry = self.read_entry(video, list_index)
+        return None if entry is None else entry.row
 
-    def publish_row(self, row: Row, list_index: int, *, attempt: str = "row") -> Row:
+    def read_entry(self, video: Video, list_index: int) -> Entry | None:
+        """As `read_row`, with what is kept beside the row; time stamps only where there is a row file."""
+        entry = self._recorded(video.id, list_index)
+        if entry is None and video.problem is not None:
+            return listed_failure(video, list_index)
+        return entry
+
+    @abc.abstractmethod
+    def _recorded(self, video_id: str, list_index: int) -> Entry | None:
+        """The outcome of a video that the disk has."""
+
+    def publish_row(self, row: Row, list_index: int, *, source_mtime_ns: int = 0, attempt: str = "row") -> Row:
         """Publish the outcome of a video that is not stored, and give back the row that holds.
 
-        A stored outcome of the same source stays, so that a late attempt undoes no success.
+        A stored outcome of the same source stays, so that a late attempt undoes no success. Raises RunStoppedError if
+        the disk fails: an outcome that cannot be recorded is not that of a video.
         """
         assert not row.state.stored, "a stored video is published by its writer"
-        video = Video(id=row.id, path=row.path, class_name=row.class_name, label=row.label)
-        existing = self.read_row(video, list_index)
-        was_stored = existing is not None and existing.state.stored
-        if existing is not None and was_stored and _may_be_same_source(existing, row):
-            return existing
+        existing = self._recorded(row.id, list_index)
+        stored = existing.row if existing is not None and existing.row.state.stored else None
+        if stored is not None and _may_be_same_source(stored, row):
+            return stored
         row = dataclasses.replace(row, location="", frames=0, flows=0, stream_sha256={}, stream_bytes={})
+        entry = Entry(row, list_index, source_mtime_ns=source_mtime_ns)
         with (
-            commit.output_errors(self.out, video=True),
+            commit.output_errors(self.out, video=False),
             commit.staged(self.out, id_hash(row.id)[:16], attempt) as staging,
         ):
-            self._publish_unstored(video, Entry(row, list_index), staging, was_stored=was_stored)
+            self._publish_unstored(entry, staging, stored)
+        commit.drop_aside(self.out, id_hash(row.id))
         return row
 
     @abc.abstractmethod
-    def _publish_unstored(self, video: Video, entry: Entry, staging: Path, *, was_stored: bool) -> None:
-        """Publish the row of a video that is not stored, and take away what was, if it was."""
+    def _publish_unstored(self, entry: Entry, staging: Path, stored: Row | None) -> None:
+        """Publish the row of a video that is not stored, and take away what was `stored` of it."""
 
     def publish_row_file(self, entry: Entry, staging: Path) -> None:
         """Write, flush and rename a row file: the last step of every outcome that has one."""
@@ -199,7 +217,8 @@ def open_publisher(out: Path, settings: ExtractSettings, *, durability: str = "v
     """The publisher of a store, whose folder is made. `durability` is that of `RunSettings`.
 
     Raises:
-        SettingsError: the folder cannot be made or written, or its staging folder is on another file system.
+        SettingsError: the folder cannot be made or written, or folders that videos pass through are not on one file
+            system.
         RunStoppedError: the disk is full.
     """
     if durability not in DURABILITY:
@@ -208,8 +227,7 @@ def open_publisher(out: Path, settings: ExtractSettings, *, durability: str = "v
     try:
         out.mkdir(parents=True, exist_ok=True)
         commit.ensure_folder(out, staging, sync=False)
-        if staging.stat().st_dev != out.stat().st_dev:
-            raise SettingsError(f"{staging} must be on the same file system as {out}; unmount it")
+        _check_one_file_system(out)
         commit.new_staging(out, "probe", "open").rmdir()
     except OSError as error:
         if error.errno in commit.DISK_FULL:
@@ -241,36 +259,36 @@ class TreePublisher(Publisher):
         """Start one attempt at a video."""
         return TreeWriter(self, video, list_index, attempt)
 
-    def folders(self, video: Video) -> dict[str, Path]:
+    def folders(self, location: str) -> dict[str, Path]:
         """Final folders of a video by part (feichtenhofer has three parts, the others one)."""
-        places = self.layout.folders(self.layout.location(video), self.settings.streams)
+        places = self.layout.folders(location, self.settings.streams)
         return {part: self.out / place for part, place in places.items()}
 
-    def read_row(self, video: Video, list_index: int) -> Row | None:
-        """The row file's row; a stored one only if its folders are there."""
+    def _recorded(self, video_id: str, list_index: int) -> Entry | None:
+        """The row file's entry; a stored one only if its folders are there."""
         with commit.output_errors(self.out, video=False):
-            found = find_final(self.out, video, list_index, None)
+            found = find_recorded(self.out, video_id, list_index, lambda: None)
         if found is None:
             return None
         row = found.entry.row
         if row.state.stored and not all(
-            path.is_dir() and not path.is_symlink() for path in self.folders(video).values()
+            path.is_dir() and not path.is_symlink() for path in self.folders(row.location).values()
         ):
             return None
-        return row
+        return found.entry
 
-    def _publish_unstored(self, video: Video, entry: Entry, staging: Path, *, was_stored: bool) -> None:
+    def _publish_unstored(self, entry: Entry, staging: Path, stored: Row | None) -> None:
         self.publish_row_file(entry, staging)
-        if was_stored:
-            self.take_away(video, staging)
+        if stored is not None:
+            self.take_away(stored, staging)
 
-    def take_away(self, video: Video, staging: Path | None) -> None:
+    def take_away(self, row: Row, staging: Path | None) -> None:
         """Move what lies under a video's final names into `staging`, to be deleted, or aside where that is None."""
-        for part, folder in self.folders(video).items():
+        for part, folder in self.folders(row.location).items():
             if not os.path.lexists(folder):
                 continue
             if staging is None:
-                commit.move_aside(self.out, folder)
+                commit.move_aside(self.out, folder, id_hash(row.id))
             else:
                 commit.publish(folder, staging / f"old{part}")
             if self.sync:
@@ -284,7 +302,8 @@ class TreeWriter(VideoWriter):
     publisher: TreePublisher
 
     def _open(self) -> None:
-        self._folders = {part: self.staging / f"new{part}" for part in self.publisher.folders(self.video)}
+        location = self.publisher.location(self.video, self.list_index)
+        self._folders = {part: self.staging / f"new{part}" for part in self.publisher.folders(location)}
         self._strict = self.publisher.durability == "strict"
         for folder in self._folders.values():
             commit.make_folder(folder)
@@ -295,8 +314,12 @@ class TreeWriter(VideoWriter):
 
     def _publish(self, entry: Entry) -> None:
         publisher, sync = self.publisher, self.publisher.sync
-        if publisher.read_row(self.video, self.list_index) == entry.row:
-            return  # another attempt was first, and its bytes are the same
+        existing = publisher.read_entry(self.video, self.list_index)
+        if existing is not None and existing.row == entry.row:
+            # Another attempt was first, and its bytes are the same.
+            if existing.source_mtime_ns != entry.source_mtime_ns:
+                publisher.publish_row_file(entry, self.staging)
+            return
         if self._strict:
             for folder in self._folders.values():
                 commit.sync_folder(folder)
@@ -304,15 +327,15 @@ class TreeWriter(VideoWriter):
             commit.sync_tree(self.staging)
         had_row = commit.remove_file(row_path(publisher.out, self.video.id), sync=sync)
         # A folder whose row we replace is deleted with the staging folder; one without a row is not ours to delete.
-        publisher.take_away(self.video, self.staging if had_row else None)
-        for part, folder in publisher.folders(self.video).items():
+        publisher.take_away(entry.row, self.staging if had_row else None)
+        for part, folder in publisher.folders(entry.row.location).items():
             try:
                 commit.publish_into(publisher.out, self._folders[part], folder, sync=sync)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
                 # Another attempt came in between; its row, if it still appears, will be the same as ours.
-                commit.move_aside(publisher.out, folder)
+                commit.move_aside(publisher.out, folder, id_hash(self.video.id))
                 commit.publish_into(publisher.out, self._folders[part], folder, sync=sync)
         publisher.publish_row_file(entry, self.staging)
 
@@ -321,7 +344,9 @@ class TreeWriter(VideoWriter):
 class ShardPublisher(Publisher):
     """Publishes one commit file a video, which packing (`stores.pack`) later turns into shards."""
 
-    _packed: tuple[object, PackedShard | None] | None = None
+    def __init__(self, out: Path, settings: ExtractSettings, durability: str) -> None:
+        super().__init__(out, settings, durability)
+        self._packed = PackedRows(out)
 
     def location(self, video: Video, list_index: int) -> str:
         """The shard that the video's place in the list decides."""
@@ -331,24 +356,16 @@ class ShardPublisher(Publisher):
         """Start one attempt at a video."""
         return ClipWriter(self, video, list_index, attempt)
 
-    def read_row(self, video: Video, list_index: int) -> Row | None:
-        """The row in the video's commit, row file or packed shard, in this order."""
+    def _recorded(self, video_id: str, list_index: int) -> Entry | None:
+        """The entry in the video's commit, row file or packed shard, in this order."""
+        packed = functools.partial(self._packed.of, list_index // self.settings.store.shard_videos)
         with commit.output_errors(self.out, video=False):
-            packed = self._packed_rows(list_index // self.settings.store.shard_videos)
-            found = find_final(self.out, video, list_index, packed)
-        return None if found is None else found.entry.row
+            found = find_recorded(self.out, video_id, list_index, packed)
+        return None if found is None else found.entry
 
-    def _packed_rows(self, shard: int) -> PackedShard | None:
-        """The packed rows of a shard. The last ones are kept, for as long as their files stay the same."""
-        files = packed_path(self.out, shard), self.out / shard_location(shard)
-        key = (shard, *(_version(path) for path in files))
-        if self._packed is None or self._packed[0] != key:
-            self._packed = key, current_packed(self.out, shard)
-        return self._packed[1]
-
-    def _publish_unstored(self, video: Video, entry: Entry, staging: Path, *, was_stored: bool) -> None:
-        if was_stored:
-            commit.remove_file(clip_path(self.out, video.id), sync=self.sync)
+    def _publish_unstored(self, entry: Entry, staging: Path, stored: Row | None) -> None:
+        if stored is not None:
+            commit.remove_file(clip_path(self.out, stored.id), sync=self.sync)
         self.publish_row_file(entry, staging)
 
 
@@ -393,9 +410,11 @@ def _may_be_same_source(existing: Row, row: Row) -> bool:
     return row.source_bytes in (0, existing.source_bytes) and row.source_sha256 in ("", existing.source_sha256)
 
 
-def _version(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
+def _check_one_file_system(out: Path) -> None:
+    """Videos and shards get their final names by rename, which cannot leave a file system."""
+    device = os.stat(out).st_dev
+    folders = [out / ".flowprep" / name for name in ("staging", "commits", "rows", "packed", "aside")]
+    for folder in (*folders, out / SHARDS):
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(folder).st_dev != device:
+                raise SettingsError(f"{folder} must be on the same file system as {out}; unmount it")

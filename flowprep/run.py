@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from flowprep import commit, executors, journal, overwrite, resume
+from flowprep import commit, executors, journal, overwrite, resume, source
 from flowprep.config import ExtractSettings, FlowSettings, RunSettings
 from flowprep.datasets import list_videos, missing_by_class_and_split
 from flowprep.errors import SettingsError, StoreError
@@ -27,6 +27,7 @@ from flowprep.records import RETRIED_BY_DEFAULT, Listing, Row, State, Video, can
 from flowprep.stores.finish import finish
 from flowprep.stores.layouts import check_listing
 from flowprep.stores.pack import pack_ready, pack_shard
+from flowprep.stores.rowfile import Entry
 
 _log = logging.getLogger(__name__)
 
@@ -186,6 +187,7 @@ def execute(request: Request, listener: Listener | None = None) -> Summary:
     overwrite.recover(request.out)
     out = overwrite.begin(request.out) if request.overwrite else request.out
     publisher = _begin(out, request, prepared)
+    commit.remove_leftovers(out)
     todo = to_do(request, publisher, prepared.listing)
     heard.started(len(videos), len(todo))
     work = Work(
@@ -270,27 +272,34 @@ def to_do(request: Request, publisher: Publisher, listing: Listing) -> list[int]
     return [
         index
         for index, video in enumerate(listing.videos)
-        if _is_to_do(publisher.read_row(video, index), request, video)
+        # What fails by the list alone is no work; its path may be a forbidden one, and is never looked at.
+        if video.problem is None and _is_to_do(publisher.read_entry(video, index), request, video)
     ]
 
 
-def _is_to_do(row: Row | None, request: Request, video: Video) -> bool:
-    if video.problem is not None:
-        return False  # fails by the list alone; its path may be a forbidden one, and is never looked at
-    if row is None or row.state is State.PENDING:
+def _is_to_do(entry: Entry | None, request: Request, video: Video) -> bool:
+    if entry is None or entry.row.state is State.PENDING:
         return True
-    if not row.state.stored:
-        codes = {reason.code for reason in row.reasons}
+    if not entry.row.state.stored:
+        codes = {reason.code for reason in entry.row.reasons}
         if request.run.retry == "all" or codes & RETRIED_BY_DEFAULT:
             return True
-    return _is_changed(row, request.videos / video.path)
+    return _is_changed(entry, request.videos / video.path)
 
 
-def _is_changed(row: Row, path: Path) -> bool:
-    """True if the source has another length than the row says. A source that is gone changes nothing."""
+def _is_changed(entry: Entry, path: Path) -> bool:
+    """True if the source is not the file that the outcome came from; one that is gone changes nothing.
+
+    Another modification time alone proves nothing (files are copied and touched), so then the content decides.
+    """
     try:
-        return path.stat().st_size != row.source_bytes
-    except (OSError, ValueError):
+        version = source.fingerprint_of(path.stat())
+        if version.num_bytes != entry.row.source_bytes:
+            return True
+        if version.mtime_ns == entry.source_mtime_ns:
+            return False
+        return source.sha256_of(path, version) != entry.row.source_sha256
+    except (OSError, ValueError):  # VideoError is a ValueError
         return False
 
 

@@ -73,7 +73,11 @@ def opened(path: Path) -> Iterator[BufferedReader]:
 
 def fingerprint(file: BufferedReader) -> Fingerprint:
     """The fingerprint of an open file."""
-    status = os.fstat(file.fileno())
+    return fingerprint_of(os.fstat(file.fileno()))
+
+
+def fingerprint_of(status: os.stat_result) -> Fingerprint:
+    """The fingerprint of a file by its status."""
     return Fingerprint(num_bytes=status.st_size, mtime_ns=status.st_mtime_ns, inode=status.st_ino)
 
 

@@ -59,9 +59,7 @@ class ClipFile:
             raise
 
     def _read_row(self) -> None:
-        status = os.fstat(self._fd)
-        self.identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        size = status.st_size
+        size = os.fstat(self._fd).st_size
         footer = os.pread(self._fd, _FOOTER.size, max(0, size - _FOOTER.size))
         if len(footer) != _FOOTER.size or not footer.endswith(MAGIC):
             raise self._torn()
@@ -73,7 +71,7 @@ class ClipFile:
         if hashlib.sha256(text).digest() != row_sha256:
             raise self._torn()
         content = json.loads(text)
-        self.row, self.list_index = parse_entry(content, self.path)
+        self.entry = parse_entry(content, self.path)
         self._streams: list[tuple[str, int]] = [(stream, num) for stream, num in content["streams"]]
 
     def read_index(self) -> tuple[dict[str, NDArray[np.uint64]], NDArray[np.float64]]:
@@ -108,6 +106,6 @@ class ClipFile:
 
 
 def read_clip_entry(path: Path) -> Entry:
-    """Row and list index of a commit, without its images and times. Raises as `ClipFile` does."""
+    """The entry of a commit, without its time stamps. Raises as `ClipFile` does."""
     with ClipFile(path) as clip:
-        return Entry(clip.row, clip.list_index)
+        return clip.entry

@@ -7,6 +7,7 @@ stored video is worth more than a failed one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,31 +27,50 @@ class Final:
     source: str
 
 
-def find_final(out: Path, video: Video, list_index: int, packed: PackedShard | None) -> Final | None:
-    """The outcome of a video, or None while it has none. Torn files count as absent.
+def find_final(out: Path, video: Video, list_index: int, packed: Callable[[], PackedShard | None]) -> Final | None:
+    """The outcome of a video, or None while it has none, see `find_recorded`. What is recorded precedes the list."""
+    found = find_recorded(out, video.id, list_index, packed)
+    if found is None and video.problem is not None:
+        return Final(listed_failure(video, list_index), "list")
+    return found
+
+
+def listed_failure(video: Video, list_index: int) -> Entry:
+    """The outcome of a video that fails by the list alone; ten thousand missing videos need no ten thousand files."""
+    assert video.problem is not None, "the list alone fails only a video with a problem"
+    return Entry(Row.unstored(video, State.FAILED, video.problem), list_index)
+
+
+def find_recorded(out: Path, video_id: str, list_index: int, packed: Callable[[], PackedShard | None]) -> Final | None:
+    """The outcome of a video that the disk has, or None. Torn files count as absent.
+
+    `packed` gives the packed rows of the video's shard. It is called after the commit was looked for: a packer deletes
+    commits when it has published the rows, so that one of the two is found.
 
     Raises StoreError if the outcome belongs to another place in the list.
     """
-    found = None
-    for source, path, read in (
-        ("clip", clip_path(out, video.id), read_clip_entry),
-        ("row", row_path(out, video.id), read_row_file),
-    ):
-        try:
-            found = Final(read(path), source)
-            break
-        except (FileNotFoundError, StoreError):
-            continue
-    if found is None and packed is not None and list_index in packed.entries:
-        found = Final(packed.entries[list_index], "packed")
-    if found is None and video.problem is not None:
-        # Ten thousand missing videos are no reason for ten thousand files.
-        return Final(Entry(Row.unstored(video, State.FAILED, video.problem), list_index), "list")
+    found = find_unpacked(out, video_id)
     if found is None:
-        return None
-    if found.entry.row.id != video.id or found.entry.list_index != list_index:
+        rows = packed()
+        if rows is None or list_index not in rows.entries:
+            return None
+        found = Final(rows.entries[list_index], "packed")
+    if found.entry.row.id != video_id or found.entry.list_index != list_index:
         raise StoreError(
-            f"{out}: list entry {list_index} is {video.id!r} now, but was committed as entry "
+            f"{out}: list entry {list_index} is {video_id!r} now, but was committed as entry "
             f"{found.entry.list_index}, {found.entry.row.id!r}; a list may only grow at its end"
         )
     return found
+
+
+def find_unpacked(out: Path, video_id: str) -> Final | None:
+    """The outcome in a video's commit or row file, or None if there is neither."""
+    for source, path, read in (
+        ("clip", clip_path(out, video_id), read_clip_entry),
+        ("row", row_path(out, video_id), read_row_file),
+    ):
+        try:
+            return Final(read(path), source)
+        except (FileNotFoundError, StoreError):
+            continue
+    return None

@@ -1,9 +1,9 @@
 """Packing: the commits of a shard's videos become one HDF5 file.
 
 Video k of the list belongs to shard k // shard_videos, whatever became of it, so that a shard's content does not depend
-on who packs it or when. It is written to the staging folder, closed, read back, hashed and renamed; then its rows are
-published in `.flowprep/packed`, and only then its commits are deleted. A packer that is killed anywhere leaves commits
-from which the same bytes are made again, and two packers at once make the same bytes twice.
+on who packs it or when. It is written to the staging folder, closed, read back, hashed and renamed, together with its
+rows, see Note [rows before their shard]; only then its commits are deleted. A packer that is killed anywhere leaves
+commits from which the same bytes are made again, and two packers at once make the same bytes twice.
 
 A shard whose videos change later (a failed one became ok, the list grew) is built anew from the old shard's bytes and
 the new commits.
@@ -11,7 +11,9 @@ the new commits.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +27,9 @@ from flowprep.datasets.ids import raw_bytes
 from flowprep.errors import StoreError
 from flowprep.records import Video
 from flowprep.stores.clipfile import ClipFile
-from flowprep.stores.finals import Final, find_final
-from flowprep.stores.packed import current_packed, encode_packed
-from flowprep.stores.places import clip_path, packed_path, row_path, shard_location
+from flowprep.stores.finals import Final, find_final, find_unpacked
+from flowprep.stores.packed import PackedRows, encode_packed, file_sha256, read_packed
+from flowprep.stores.places import clip_path, next_packed_path, packed_path, row_path, shard_location
 from flowprep.stores.rowfile import Entry
 from flowprep.stores.safe_h5 import disk_errors
 from flowprep.stores.shardfile import ShardFile, create_shard, read_index, unit_of
@@ -88,14 +90,14 @@ class _Source:
 
 
 def pack_ready(out: Path, settings: ExtractSettings, videos: Sequence[Video], shard: int) -> bool:
-    """True if every video of the shard is final and at least one of them is not yet packed.
+    """True if every video of the shard is final and at least one of them is not yet packed, or a packer has died.
 
     Looks at the last videos first: while work goes on in list order, they answer the question at once.
     """
-    packed = current_packed(out, shard)
-    found_new = False
+    packed = PackedRows(out).of(shard)
+    found_new = next_packed_path(out, shard).exists()
     for list_index, video in reversed(_members(settings, videos, shard)):
-        is_new = clip_path(out, video.id).exists() or row_path(out, video.id).exists()
+        is_new = os.path.exists(clip_path(out, video.id)) or os.path.exists(row_path(out, video.id))
         is_packed = packed is not None and list_index in packed.entries
         if not (is_new or is_packed or video.problem is not None):
             return False
@@ -128,24 +130,32 @@ def pack_shard(
             if finals is None:
                 return False
             if all(final.source == "packed" for final in finals):
+                _promote(out, shard, None, sync=sync)
                 return True
             with commit.staged(out, f"shard-{shard:05d}", attempt) as staging:
                 try:
                     size, digest = _build(out, settings, finals, shard, staging / "shard.h5", sync=sync)
                 except _DamagedClipError as error:
-                    commit.move_aside(out, error.args[0])
+                    damaged: Path = error.args[0]
+                    commit.move_aside(out, damaged, damaged.stem)
                     return False
-                except FileNotFoundError:
-                    continue  # another packer has published and deleted the commits meanwhile
+                except (FileNotFoundError, StoreError):
+                    if _gather(out, members, shard) == finals:
+                        raise
+                    continue  # another packer has published the shard and deleted the commits meanwhile
                 entries = [final.entry for final in finals]
                 record = encode_packed(size, digest, entries)
                 commit.write_file(staging / "packed.jsonl", [record], sync=sync)
                 if _gather(out, members, shard) != finals:
                     continue
+                _promote(out, shard, None, sync=sync)
+                commit.publish_into(out, staging / "packed.jsonl", next_packed_path(out, shard), sync=sync)
                 commit.publish_into(out, staging / "shard.h5", out / shard_location(shard), sync=sync)
-                commit.publish_into(out, staging / "packed.jsonl", packed_path(out, shard), sync=sync)
-            _delete_commits(out, finals)
-            return True
+                _promote(out, shard, digest, sync=sync)
+            packed = PackedRows(out).of(shard)
+            if packed is not None and packed.file_sha256 == digest:
+                _delete_commits(out, finals)
+                return True
     raise StoreError(f"{out}: shard {shard} kept changing while it was packed; are two runs at work on one store?")
 
 
@@ -156,7 +166,7 @@ def _members(settings: ExtractSettings, videos: Sequence[Video], shard: int) -> 
 
 def _gather(out: Path, members: Sequence[tuple[int, Video]], shard: int) -> list[Final] | None:
     """The outcome of each video of a shard, None if one has none yet."""
-    packed = current_packed(out, shard)
+    packed = functools.partial(PackedRows(out).of, shard)
     finals = []
     for list_index, video in members:
         found = find_final(out, video, list_index, packed)
@@ -196,7 +206,7 @@ def _build(
         raise
     commit.close(fd)
     _check(ShardFile(path), settings, sources)
-    return target.file_bytes, _file_sha256(path)
+    return target.file_bytes, file_sha256(path)
 
 
 def _fill_stream(fd: int, stream: str, blob_at: int, offsets_at: int, sources: Sequence[_Source]) -> None:
@@ -233,14 +243,29 @@ def _check(shard: ShardFile, settings: ExtractSettings, sources: Sequence[_Sourc
                 )
 
 
+def _promote(out: Path, shard: int, digest: str | None, *, sync: bool) -> None:
+    """Give the `.next` rows of a shard, if there are any, their final name, if they fit.
+
+    `digest` is the SHA-256 of the shard; None: it has to be read, as after a packer that died. Rows that do not fit
+    stay, since they may be those of a packer that is about to publish its shard; the next packing replaces them.
+    """
+    path = next_packed_path(out, shard)
+    try:
+        rows = read_packed(path)
+        digest = digest or file_sha256(out / shard_location(shard))
+        if rows.file_sha256 == digest:
+            commit.publish_into(out, path, packed_path(out, shard), sync=sync)
+    except (FileNotFoundError, StoreError):
+        return  # there are none, or another packer was faster
+
+
 def _delete_commits(out: Path, finals: Sequence[Final]) -> None:
     """Delete what is packed now. A commit that has been replaced meanwhile is another outcome and stays."""
     for final in finals:
-        video = final.entry.row
-        as_video = Video(id=video.id, path=video.path, class_name=video.class_name, label=video.label)
-        if final.source in ("packed", "list") or find_final(out, as_video, final.entry.list_index, None) != final:
+        video_id = final.entry.row.id
+        if final.source in ("packed", "list") or find_unpacked(out, video_id) != final:
             continue
-        for path in (clip_path(out, video.id), row_path(out, video.id)):
+        for path in (clip_path(out, video_id), row_path(out, video_id)):
             commit.remove_file(path, sync=False)
 
 
@@ -261,8 +286,3 @@ def _clip_blocks(path: Path, places: NDArray[np.uint64]) -> Iterator[bytes]:
                 yield bytes(block)
                 block.clear()
     yield bytes(block)
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,6 +5,7 @@ The file is one JSON object, `{"entry": {...}, "sha256": "..."}`, whose checksum
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -22,11 +23,17 @@ _TAIL_BYTES = len(',"sha256":""}\n') + 64
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What became of entry `list_index` of the list. `pts_seconds` is that of the stored images, in seconds."""
+    """What became of entry `list_index` of the list.
+
+    `pts_seconds` is that of the stored images, in seconds. `source_mtime_ns` is when the source file had been modified,
+    0 if unknown; it tells a run which sources to look at again, and is in neither shard nor manifest, since copies of a
+    file have their own.
+    """
 
     row: Row
     list_index: int
     pts_seconds: Sequence[float] = ()
+    source_mtime_ns: int = 0
 
 
 def encode_row_file(entry: Entry) -> bytes:
@@ -43,7 +50,7 @@ def read_row_file(path: Path) -> Entry:
     if _with_checksum(text) != data:
         raise StoreError(f"{path} is torn or altered; its video has to be extracted again")
     content = json.loads(text)
-    return Entry(*parse_entry(content, path), pts_seconds=content["pts_seconds"])
+    return dataclasses.replace(parse_entry(content, path), pts_seconds=content["pts_seconds"])
 
 
 def _with_checksum(text: bytes) -> bytes:
@@ -52,15 +59,21 @@ def _with_checksum(text: bytes) -> bytes:
 
 def entry_json(entry: Entry) -> dict[str, Any]:
     """JSON object of an entry without its time stamps."""
-    return {"format": FORMAT, "list_index": entry.list_index, "row": entry.row.to_json()}
+    return {
+        "format": FORMAT,
+        "list_index": entry.list_index,
+        "row": entry.row.to_json(),
+        "source_mtime_ns": entry.source_mtime_ns,
+    }
 
 
-def parse_entry(content: Any, path: Path) -> tuple[Row, int]:
-    """Row and list index of a JSON object that `entry_json` made. Raises StoreError on any other."""
+def parse_entry(content: Any, path: Path) -> Entry:
+    """The entry of a JSON object that `entry_json` made. Raises StoreError on any other."""
     try:
         if content["format"] != FORMAT:
             raise StoreError(f"{path} has format {content['format']!r}; this version reads format {FORMAT}")
-        return Row.from_json(content["row"]), int(content["list_index"])
+        row, mtime_ns = Row.from_json(content["row"]), content.get("source_mtime_ns", 0)
+        return Entry(row, int(content["list_index"]), source_mtime_ns=int(mtime_ns))
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, StoreError):
             raise

@@ -223,6 +223,12 @@ def test_growth_repair_and_overwrite(clips: Path, tmp_path: Path) -> None:
     assert run("--out", out)["states"] == {"ok": 6}
     write_video(videos / "jump" / "a.avi", moving_frames(20, seed=7))
     assert run("--out", out)["num_done_now"] == 1
+    path = videos / "jump" / "b.avi"
+    data = path.read_bytes()
+    path.write_bytes(data)  # touched, and still the same
+    assert run("--out", out)["num_done_now"] == 0
+    path.write_bytes(data.replace(b"Lavc", b"Lavd"))  # another file of the same size
+    assert run("--out", out)["num_done_now"] == 1
     run("--out", fresh)
     assert store_bytes(out) == store_bytes(fresh)
     write_video(videos / "jump" / "0.avi", moving_frames(8))

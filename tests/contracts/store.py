@@ -101,11 +101,14 @@ def add_all(writer: VideoWriter, num_frames: int, version: int = 0) -> None:
                 writer.add(stream, jpeg(writer.video, stream, index, version))
 
 
-def write_video(publisher: Publisher, video: Video, list_index: int, version: int = 0) -> Row:
+def write_video(
+    publisher: Publisher, video: Video, list_index: int, version: int = 0, *, source_mtime_ns: int = 0
+) -> Row:
     num_frames = num_frames_of(list_index)
     with publisher.begin(video, list_index, attempt="a1") as writer:
         add_all(writer, num_frames, version)
-        return writer.commit(stored_row(publisher, video, num_frames, version), pts_of(num_frames))
+        row = stored_row(publisher, video, num_frames, version)
+        return writer.commit(row, pts_of(num_frames), source_mtime_ns=source_mtime_ns)
 
 
 def pack_all(out: Path, settings: ExtractSettings, videos: Sequence[Video]) -> None:
@@ -434,14 +437,37 @@ class StoreContract:
 
     def test_leftovers_of_dead_attempts_are_removed(self, out: Path, settings: ExtractSettings) -> None:
         publisher = open_publisher(out, settings)
-        for attempt in ("killed1", "killed2"):
-            writer = publisher.begin(make_listing().videos[0], 0, attempt=attempt)
-            add_all(writer, 3)
-            if hasattr(writer, "_fd"):
-                os.close(writer._fd)  # as the end of a process does
-                writer._fd = -1
-        assert commit.remove_leftovers(out) == 2
-        assert staged(out) == []
+        child = os.fork()
+        if child == 0:  # dies without a chance to clean up
+            try:
+                add_all(publisher.begin(make_listing().videos[0], 0, attempt="killed"), 3)
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert len(staged(out)) == 1
+        with publisher.begin(make_listing().videos[1], 1, attempt="alive"):
+            assert commit.remove_leftovers(out) == 1
+            assert ["alive" in path.name for path in staged(out)] == [True]
+
+    def test_the_time_of_the_source_is_kept_beside_the_row(self, tmp_path: Path, settings: ExtractSettings) -> None:
+        listing = make_listing(2)
+        for name, mtime_ns in (("a", 0), ("b", 1_700_000_000_123_456_789)):
+            publisher = open_publisher(tmp_path / name, settings)
+            write_video(publisher, listing.videos[0], 0, source_mtime_ns=mtime_ns)
+            publisher.publish_row(failed_row(listing.videos[1]), 1, source_mtime_ns=mtime_ns + 1)
+            for step in (lambda: None, lambda out=tmp_path / name: finish_all(out, settings, listing)):
+                step()
+                found = [publisher.read_entry(video, k) for k, video in enumerate(listing.videos)]
+                assert [entry.source_mtime_ns for entry in found] == [mtime_ns, mtime_ns + 1]
+                assert [entry.row for entry in found] == [
+                    publisher.read_row(video, k) for k, video in enumerate(listing.videos)
+                ]
+        assert published(tmp_path / "a") == published(tmp_path / "b")
+        write_video(publisher, listing.videos[0], 0, source_mtime_ns=5)
+        assert publisher.read_entry(listing.videos[0], 0).source_mtime_ns == 5, "the same bytes, from a touched file"
+        finish_all(tmp_path / "b", settings, listing)
+        assert publisher.read_entry(listing.videos[0], 0).source_mtime_ns == 5
+        assert published(tmp_path / "a") == published(tmp_path / "b")
 
     def test_a_manifest_that_is_cut_or_altered_names_the_line(self, out: Path, settings: ExtractSettings) -> None:
         write_store(out, settings)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -181,6 +182,21 @@ def test_another_error_of_the_disk_costs_one_video(tmp_path: Path, monkeypatch: 
 
 
 @FORMATS
+@pytest.mark.parametrize("name", ["write", "rename", "close", "make_folder"])
+def test_an_outcome_that_cannot_be_recorded_stops_the_run(
+    tmp_path: Path, settings: ExtractSettings, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = open_publisher(tmp_path, settings)
+    video = make_listing(1).videos[0]
+    with monkeypatch.context() as patch:
+        Fault(patch, name, 1, errno.EIO)
+        with pytest.raises(RunStoppedError, match="run again when the disk works"):
+            publisher.publish_row(failed_row(video), 0)
+    assert staged(tmp_path) == []
+    assert publisher.read_row(video, 0) is None
+
+
+@FORMATS
 def test_a_rename_whose_reply_was_lost_has_happened(
     tmp_path: Path, settings: ExtractSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,6 +281,51 @@ def test_attempts_need_safe_names(tmp_path: Path) -> None:
         publisher.begin(make_listing(1).videos[0], 0, attempt="../x")
 
 
+def test_leftovers_of_others_are_removed_when_they_are_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_publisher(tmp_path, SHARDS)
+    with monkeypatch.context() as patch:
+        patch.setattr(commit, "owner", lambda: f"{commit._host()}x-1")
+        recent = commit.new_staging(tmp_path, "video", "elsewhere")
+        old = commit.new_staging(tmp_path, "video", "elsewhere")
+        busy = commit.new_staging(tmp_path, "video", "elsewhere")
+    mine = commit.new_staging(tmp_path, "manifest.jsonl", "file")
+    foreign = tmp_path / ".flowprep" / "staging" / "something"
+    foreign.mkdir()
+    week_ago = time.time() - 7 * 24 * 3600 - 60
+    for path in (old, busy, foreign):
+        (path / "video.clip").write_bytes(b"half")
+        os.utime(path / "video.clip", (week_ago, week_ago))
+        os.utime(path, (week_ago, week_ago))
+    (busy / "video.clip").write_bytes(b"more")
+    assert commit.remove_leftovers(tmp_path) == 2
+    assert sorted(staged(tmp_path)) == sorted([recent, busy, mine])
+    assert commit.remove_leftovers(tmp_path / "no store") == 0
+
+
+def test_staging_names_say_whose_they_are(tmp_path: Path, calls: list[tuple[str, object]]) -> None:
+    whole_run(tmp_path, SHARDS)
+    places = {Path(str(path)).relative_to(tmp_path) for name, path in calls if name in ("open_new", "make_folder")}
+    names = {path.parts[2] for path in places if path.parts[:2] == (".flowprep", "staging") and len(path.parts) > 2}
+    assert len(names) > 4
+    assert all(f".{commit.owner()}." in name for name in names)
+
+
+@pytest.mark.parametrize("name", ["staging", "commits", "rows", "packed", "shards"])
+def test_a_store_on_two_file_systems_is_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_store(tmp_path, SHARDS, failing={1})
+    mounted = tmp_path / name if name == "shards" else tmp_path / ".flowprep" / name
+    real = os.stat
+
+    def stat(path: object, **keywords: object) -> os.stat_result:
+        status = real(path, **keywords)
+        return os.stat_result((*status[:2], status.st_dev + 1, *status[3:10])) if path == mounted else status
+
+    open_publisher(tmp_path, SHARDS)
+    monkeypatch.setattr(os, "stat", stat)
+    with pytest.raises(SettingsError, match=f"{name} must be on the same file system as .*; unmount it"):
+        open_publisher(tmp_path, SHARDS)
+
+
 def test_a_store_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match=r"cannot be written: .*; give another --out"):
@@ -275,19 +336,6 @@ def test_a_store_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "out" / ".flowprep").symlink_to(tmp_path)
     with pytest.raises(StoreError, match="flowprep must be a folder, but is a link"):
         open_publisher(tmp_path / "out", SHARDS)
-
-
-def test_an_overwritten_store_changes_in_one_step(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    write_store(out, TREE)
-    new = commit.overwrite_folder(out)
-    write_store(new, SHARDS)
-    with open_store(out) as store:
-        assert store.settings == TREE
-    commit.swap_in(new, out)
-    with open_store(out) as store:
-        assert store.settings == SHARDS
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_files_at_the_top_are_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,15 +27,18 @@ from contracts.store import (
     pts_of,
     published,
     staged,
+    stored_row,
     without_flushes,
     write_store,
     write_video,
 )
 
+from flowprep import commit
 from flowprep.config import ExtractSettings, FlowSettings, StoreSettings
 from flowprep.errors import StoreError
-from flowprep.records import canonical_json
-from flowprep.stores import open_store
+from flowprep.publisher import Publisher
+from flowprep.records import State, Video, canonical_json
+from flowprep.stores import finals, open_store, pack, packed
 from flowprep.stores.pack import pack_ready, pack_shard
 from flowprep.stores.places import clip_path, packed_path
 from flowprep.stores.shardfile import read_index
@@ -175,8 +181,6 @@ def test_two_packers_at_once_are_harmless(tmp_path: Path, monkeypatch: pytest.Mo
     publisher = open_publisher(tmp_path, settings)
     for k, video in enumerate(videos):
         write_video(publisher, video, k)
-    from flowprep.stores import pack
-
     build, others = pack._build, [1]
 
     def overtaken(*args: object, **keywords: object) -> object:
@@ -194,6 +198,138 @@ def test_two_packers_at_once_are_harmless(tmp_path: Path, monkeypatch: pytest.Mo
     write_store(tmp_path / "expected", settings, make_listing(2))
     assert published(tmp_path / "expected").items() <= published(tmp_path).items()
     assert staged(tmp_path) == []
+
+
+def _write_plain(publisher: Publisher, video: Video, list_index: int, version: int) -> None:
+    """A video whose size does not depend on its content; packing does not look into JPEGs."""
+    with publisher.begin(video, list_index, attempt="a1") as writer:
+        for stream in ("rgb", "rgb", "flow_x", "flow_y"):
+            writer.add(stream, f"{version:5000d}".encode())
+        writer.commit(stored_row(publisher, video, 2, version), pts_of(2))
+
+
+class _Killed(BaseException):
+    """Nothing more happens, also no cleaning up."""
+
+
+def _kill(monkeypatch: pytest.MonkeyPatch, nth: int) -> Counter[str]:
+    """Make the n-th change of the disk, and every one after it, not happen; gives the number of changes."""
+    calls = Counter[str]()
+
+    def dying(real: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object) -> object:
+            calls["all"] += 1
+            if calls["all"] >= nth:
+                raise _Killed
+            return real(*args)
+
+        return call
+
+    for name in ("open_new", "open_existing", "write", "write_at", "close", "rename", "make_folder", "unlink"):
+        monkeypatch.setattr(commit, name, dying(getattr(commit, name)))
+    monkeypatch.setattr(commit, "remove_tree", lambda path: None)
+    return calls
+
+
+@pytest.mark.parametrize("commit_stays", [True, False], ids=["commit_stays", "commit_lost"])
+@pytest.mark.parametrize("before", ["failed", "stored"])
+def test_a_packer_that_is_killed_anywhere_loses_no_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, commit_stays: bool
+) -> None:
+    """A packed shard is packed anew since a video of it was done again; no source can be read any more."""
+    settings, listing = shards(2), make_listing(2)
+    videos = listing.videos
+
+    def first(out: Path) -> Publisher:
+        publisher = open_publisher(out, settings)
+        _write_plain(publisher, videos[0], 0, 1)
+        if before == "stored":
+            _write_plain(publisher, videos[1], 1, 1)
+        else:
+            publisher.publish_row(failed_row(videos[1]), 1)
+        finish_all(out, settings, listing)
+        return publisher
+
+    publisher = first(tmp_path / "expected")
+    old = published(tmp_path / "expected")
+    _write_plain(publisher, videos[1], 1, 2)
+    finish_all(tmp_path / "expected", settings, listing)
+    new = published(tmp_path / "expected")
+    same_size = len(old["shards/00000.h5"]) == len(new["shards/00000.h5"])
+    assert same_size == (before == "stored")
+    assert old["shards/00000.h5"] != new["shards/00000.h5"]
+
+    for nth in itertools.count(1):
+        out = tmp_path / f"out{nth}"
+        _write_plain(first(out), videos[1], 1, 2)
+        with monkeypatch.context() as patch:
+            calls = _kill(patch, nth)
+            with contextlib.suppress(_Killed):
+                pack_shard(out, settings, videos, 0)
+        if not commit_stays:
+            clip_path(out, videos[1].id).unlink(missing_ok=True)
+        publisher = open_publisher(out, settings)
+        rows = [publisher.read_row(video, k) for k, video in enumerate(videos)]
+        assert rows[0] is not None, f"killed at change {nth}"
+        assert rows[0].state is State.OK
+        assert rows[1] is not None
+        finish_all(out, settings, listing)
+        assert published(out) in ([new] if commit_stays else [old, new]), f"killed at change {nth}"
+        assert (published(out) == new) == (rows[1].source_bytes == 1002)
+        if calls["all"] < nth:
+            break
+    assert nth > 20
+
+
+def test_rows_of_a_dead_packer_are_cleaned_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, listing = shards(2), make_listing(2)
+    write_store(tmp_path, settings, listing, failing={1})
+    write_video(open_publisher(tmp_path, settings), listing.videos[1], 1)
+    with monkeypatch.context() as patch:
+        _kill(patch, 10_000)
+        patch.setattr(pack, "_promote", lambda *_, **__: None)
+        patch.setattr(pack, "_delete_commits", _raise_killed)
+        with contextlib.suppress(_Killed):
+            pack_shard(tmp_path, settings, listing.videos, 0)
+    assert len(list((tmp_path / ".flowprep" / "packed").iterdir())) == 2
+    clip_path(tmp_path, listing.videos[1].id).unlink()
+    finish_all(tmp_path, settings, listing)
+    assert [path.name for path in (tmp_path / ".flowprep" / "packed").iterdir()] == ["00000.jsonl"]
+    write_store(tmp_path / "expected", settings, listing)
+    expected = published(tmp_path / "expected")
+    assert {key: data for key, data in published(tmp_path).items() if key in expected} == expected
+
+
+def _raise_killed(*_: object) -> None:
+    raise _Killed
+
+
+@pytest.mark.parametrize("look", ["read_clip_entry", "read_row_file", "read_packed"])
+def test_a_row_is_found_while_another_process_packs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: str) -> None:
+    settings, listing = shards(2), make_listing(2)
+    publisher = open_publisher(tmp_path, settings)
+    write_video(publisher, listing.videos[0], 0)
+    if look == "read_packed":  # so that there are rows to read, of the shard as it was
+        write_video(publisher, listing.videos[1], 1)
+        finish_all(tmp_path, settings, listing)
+        write_video(publisher, listing.videos[1], 1, version=1)
+    else:
+        publisher.publish_row(failed_row(listing.videos[1]), 1)
+    assert publisher.read_row(listing.videos[0], 0) is not None
+    module = packed if look == "read_packed" else finals
+    real = getattr(module, look)
+
+    def late(path: Path) -> object:
+        monkeypatch.setattr(module, look, real)
+        assert pack_shard(tmp_path, settings, listing.videos, 0)
+        return real(path)
+
+    monkeypatch.setattr(module, look, late)
+    sought = 1 if look == "read_row_file" else 0
+    row = open_publisher(tmp_path, settings).read_row(listing.videos[sought], sought)
+    assert row is not None
+    assert row.state is (State.FAILED if sought else State.OK)
+    assert getattr(module, look) is real, "the other process really packed meanwhile"
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.99, 1.0])
@@ -226,6 +362,8 @@ def test_a_commit_with_a_flipped_bit_is_never_packed(tmp_path: Path, where: str)
     assert not (tmp_path / "shards").exists()
     assert len(list((tmp_path / ".flowprep" / "aside").iterdir())) == 1
     assert staged(tmp_path) == []
+    publisher.publish_row(failed_row(video), 0)
+    assert not list((tmp_path / ".flowprep" / "aside").iterdir()), "the video has an outcome now"
 
 
 def test_a_damaged_old_shard_is_not_copied(tmp_path: Path) -> None:

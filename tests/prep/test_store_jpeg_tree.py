@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import shutil
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from contracts.store import (
 from flowprep.config import ExtractSettings, FlowSettings, JpegSettings, StoreSettings
 from flowprep.encode import encode_plane
 from flowprep.errors import DatasetError, StoreError, VideoError
+from flowprep.publisher import Publisher
 from flowprep.records import State, Video
 from flowprep.stores import check_listing, open_store
 from flowprep.stores.places import row_path
@@ -152,17 +154,26 @@ def test_folders_that_would_lie_inside_one_another_are_refused() -> None:
         check_listing(tree(), videos)
 
 
-def test_a_final_folder_without_its_row_is_moved_aside(tmp_path: Path) -> None:
+def test_a_final_folder_without_its_row_is_moved_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listing = make_listing(1)
     publisher = open_publisher(tmp_path, tree())
     foreign = tmp_path / "class0" / "v_a_g01"
     foreign.mkdir(parents=True)
     (foreign / "img_00001.jpg").write_bytes(b"half of a picture")
     assert publisher.read_row(listing.videos[0], 0) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(Publisher, "publish_row_file", _die)
+        with pytest.raises(VideoError, match="the power failed"):
+            write_video(publisher, listing.videos[0], 0)
+    aside = [path.read_bytes() for path in (tmp_path / ".flowprep" / "aside").rglob("img_00001.jpg")]
+    assert aside == [b"half of a picture"]
     write_video(publisher, listing.videos[0], 0)
     assert len(list(foreign.iterdir())) == 10
-    aside = list((tmp_path / ".flowprep" / "aside").glob("*/img_00001.jpg"))
-    assert [path.read_bytes() for path in aside] == [b"half of a picture"]
+    assert not list((tmp_path / ".flowprep" / "aside").iterdir()), "the video has an outcome now"
+
+
+def _die(*_: object) -> None:
+    raise OSError(errno.EIO, "the power failed")
 
 
 def test_a_row_without_its_folder_is_pending(tmp_path: Path) -> None:
