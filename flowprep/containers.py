@@ -48,11 +48,11 @@ def read_extent(file: BinaryIO) -> Extent:
     if head[:4] == b"RIFF" and head[8:12] in (b"AVI ", b"AVIX"):
         kind, announced = "avi", _riff_end(file, num_bytes)
     elif head[:4] == b"\x1a\x45\xdf\xa3":
-        kind, announced = "matroska", _ebml_end(file)
+        kind, announced = "matroska", _ebml_end(file, num_bytes)
     elif head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp"):
         kind, announced = "mp4", _boxes_end(file, num_bytes)
     elif head == _ASF_HEADER:
-        kind, announced = "asf", _asf_end(file)
+        kind, announced = "asf", _asf_end(file, num_bytes)
     elif head.startswith((b"FLV", b"OggS", b"\0\0\1\xba", b"\0\0\1\xb3", b".RMF")):
         kind = "other"
     elif head.startswith(b"#EXTM3U"):
@@ -80,11 +80,11 @@ def _riff_end(file: BinaryIO, num_bytes: int) -> int | None:
     return position - 1 if position == num_bytes + 1 else position
 
 
-def _ebml_end(file: BinaryIO) -> int | None:
+def _ebml_end(file: BinaryIO, num_bytes: int) -> int | None:
     """End of the Segment element; None where its size is "unknown" (live streams) or the header is damaged."""
     file.seek(4)
     header_size = _vint(file)
-    if header_size is None:
+    if header_size is None or header_size > num_bytes:  # file systems refuse to seek to absurd places
         return None
     file.seek(header_size, 1)
     if file.read(4) != b"\x18\x53\x80\x67":
@@ -132,7 +132,7 @@ def _boxes_end(file: BinaryIO, num_bytes: int) -> int | None:
     return position
 
 
-def _asf_end(file: BinaryIO) -> int | None:
+def _asf_end(file: BinaryIO, num_bytes: int) -> int | None:
     """File size of the ASF file properties object; None for broadcast files, where the field is not valid."""
     file.seek(24)
     count = int.from_bytes(file.read(4), "little")
@@ -146,7 +146,7 @@ def _asf_end(file: BinaryIO) -> int | None:
             body = file.read(68)
             broadcast = len(body) < 68 or body[64] & 1
             return None if broadcast else int.from_bytes(body[16:24], "little")
-        if size < 24:
+        if not 24 <= size <= num_bytes:
             return None
         file.seek(size - 24, 1)
     return None

@@ -7,6 +7,7 @@ stored video is worth more than a failed one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from flowprep.errors import StoreError
 from flowprep.records import Row, State, Video
 from flowprep.stores.clipfile import read_clip_entry
 from flowprep.stores.packed import PackedShard
-from flowprep.stores.places import clip_path, row_path
+from flowprep.stores.places import unpacked_paths
 from flowprep.stores.rowfile import Entry, read_row_file
 
 
@@ -65,12 +66,12 @@ def find_recorded(out: Path, video_id: str, list_index: int, packed: Callable[[]
 
 def find_unpacked(out: Path, video_id: str) -> Final | None:
     """The outcome in a video's commit or row file, or None if there is neither."""
-    for source, path, read in (
-        ("clip", clip_path(out, video_id), read_clip_entry),
-        ("row", row_path(out, video_id), read_row_file),
-    ):
+    clip, row = unpacked_paths(out, video_id)
+    for source, path, read in (("clip", clip, read_clip_entry), ("row", row, read_row_file)):
+        if not os.path.exists(path):
+            continue
         try:
-            return Final(read(path), source)
+            return Final(read(Path(path)), source)
         except (FileNotFoundError, StoreError):
             continue
     return None

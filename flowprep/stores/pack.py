@@ -29,7 +29,7 @@ from flowprep.records import Video
 from flowprep.stores.clipfile import ClipFile
 from flowprep.stores.finals import Final, find_final, find_unpacked
 from flowprep.stores.packed import PackedRows, encode_packed, file_sha256, read_packed
-from flowprep.stores.places import clip_path, next_packed_path, packed_path, row_path, shard_location
+from flowprep.stores.places import clip_path, next_packed_path, packed_path, shard_location, unpacked_paths
 from flowprep.stores.rowfile import Entry
 from flowprep.stores.safe_h5 import disk_errors
 from flowprep.stores.shardfile import ShardFile, create_shard, read_index, unit_of
@@ -97,7 +97,7 @@ def pack_ready(out: Path, settings: ExtractSettings, videos: Sequence[Video], sh
     packed = PackedRows(out).of(shard)
     found_new = next_packed_path(out, shard).exists()
     for list_index, video in reversed(_members(settings, videos, shard)):
-        is_new = os.path.exists(clip_path(out, video.id)) or os.path.exists(row_path(out, video.id))
+        is_new = any(map(os.path.exists, unpacked_paths(out, video.id)))
         is_packed = packed is not None and list_index in packed.entries
         if not (is_new or is_packed or video.problem is not None):
             return False
@@ -265,8 +265,8 @@ def _delete_commits(out: Path, finals: Sequence[Final]) -> None:
         video_id = final.entry.row.id
         if final.source in ("packed", "list") or find_unpacked(out, video_id) != final:
             continue
-        for path in (clip_path(out, video_id), row_path(out, video_id)):
-            commit.remove_file(path, sync=False)
+        for path in unpacked_paths(out, video_id):
+            commit.remove_file(Path(path), sync=False)
 
 
 def _clip_index(path: Path) -> tuple[dict[str, NDArray[np.uint64]], NDArray[np.float64]]:

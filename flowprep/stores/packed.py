@@ -12,6 +12,7 @@ there; the size tells which, and where it fits both, the SHA-256.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -116,7 +117,7 @@ def _fitting(out: Path, shard: int) -> dict[Path, str]:
 def _version(out: Path, shard: int) -> tuple[object, ...]:
     """Changes when a file changes that says what is in a shard."""
     version: list[object] = [shard]
-    for path in (packed_path(out, shard), next_packed_path(out, shard), f"{out}/{shard_location(shard)}"):
+    for path in _files(out, shard):
         try:
             status = os.stat(path)
         except FileNotFoundError:
@@ -124,6 +125,11 @@ def _version(out: Path, shard: int) -> tuple[object, ...]:
         else:
             version.append((status.st_ino, status.st_size, status.st_mtime_ns))
     return tuple(version)
+
+
+@functools.lru_cache(maxsize=64)
+def _files(out: Path, shard: int) -> tuple[str, str, str]:
+    return str(packed_path(out, shard)), str(next_packed_path(out, shard)), f"{out}/{shard_location(shard)}"
 
 
 def _read_header(path: Path) -> dict[str, Any]:

@@ -37,14 +37,18 @@ def id_hash(video_id: str) -> str:
 
 def row_path(out: Path, video_id: str) -> Path:
     """The row file: of every video of a tree, and of the videos of a shard that are not stored."""
-    name = id_hash(video_id)
-    return Path(f"{out}/.flowprep/rows/{name[:2]}/{name}.json")  # a third of the time that the operator / takes
+    return Path(unpacked_paths(out, video_id)[1])
 
 
 def clip_path(out: Path, video_id: str) -> Path:
     """The commit of a stored video until its shard is packed."""
+    return Path(unpacked_paths(out, video_id)[0])
+
+
+def unpacked_paths(out: Path, video_id: str) -> tuple[str, str]:
+    """Commit and row file of a video, as text: for a long list, making Path objects takes longer than the disk."""
     name = id_hash(video_id)
-    return Path(f"{out}/.flowprep/commits/{name[:2]}/{name}.clip")
+    return f"{out}/.flowprep/commits/{name[:2]}/{name}.clip", f"{out}/.flowprep/rows/{name[:2]}/{name}.json"
 
 
 def packed_path(out: Path, shard: int) -> Path:

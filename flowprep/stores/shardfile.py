@@ -87,16 +87,16 @@ def create_shard(path: Path, settings: ExtractSettings, entries: Sequence[Entry]
     num = {"rgb": [row.frames for row in rows], "flow": [row.flows for row in rows]}
     first = {unit: [0, *itertools.accumulate(counts)] for unit, counts in num.items()}
     text = h5py.string_dtype("utf-8")
-    with h5py.File(path, "w-", libver=_LIBVER, locking=False) as file:
+    with h5py.File(path, "w-", libver=_LIBVER, locking=False, track_times=False) as file:
         file.attrs.create("format", FORMAT, dtype="<i8")
         file.attrs.create("settings", canonical_json(settings.to_json()), dtype=text)
         for stream in _stream_names(settings):
-            group = file.create_group(stream)
+            group = file.create_group(stream, track_times=False)
             num_bytes = sum(row.stream_bytes.get(stream, 0) for row in rows)
             if num_bytes:
                 _reserve(group, "blob", "u1", num_bytes)
             _reserve(group, "offsets", "<u8", first[unit_of(stream)][-1] + 1)
-        videos = file.create_group("videos")
+        videos = file.create_group("videos", track_times=False)
         texts = {"id": [row.id for row in rows], "class": [row.class_name for row in rows]}
         for name, values in texts.items():
             data = np.array([raw_bytes(value) for value in values], dtype=object)

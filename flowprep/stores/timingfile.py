@@ -22,7 +22,7 @@ _BLOCK = 1 << 16  # images whose times are held at a time
 
 def write_timing(path: Path, ids: Sequence[str], num: Sequence[int], times: Iterable[Sequence[float]]) -> None:
     """Write a new file. `times` gives for each id its `num` times in seconds, and is read one by one."""
-    with disk_errors(path), h5py.File(path, "w-", libver=("v108", "v108"), locking=False) as file:
+    with disk_errors(path), h5py.File(path, "w-", libver=("v108", "v108"), locking=False, track_times=False) as file:
         data = np.array([raw_bytes(video_id) for video_id in ids], dtype=object)
         file.create_dataset("id", data=data, dtype=h5py.string_dtype("utf-8"), track_times=False)
         first = np.array([0, *itertools.accumulate(num)], dtype="<i8")

@@ -61,7 +61,13 @@ def test_a_live_matroska_segment_announces_nothing(made: dict[str, bytes], tmp_p
     assert extent_of(tmp_path / "x", bytes(data)).announced_bytes is None
 
 
-@given(st.binary(max_size=200), st.sampled_from([b"", b"RIFF\x10\0\0\0AVI ", b"\x1a\x45\xdf\xa3", b"\0\0\0\x18ftyp"]))
+ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c") + bytes(8) + b"\x02\0\0\0\1\2"
+
+
+@given(
+    st.binary(max_size=200) | st.binary(max_size=30).map(lambda data: data + b"\xff" * 40),
+    st.sampled_from([b"", b"RIFF\x10\0\0\0AVI ", b"\x1a\x45\xdf\xa3\x01", b"\0\0\0\x18ftyp", b"\0\0\0\1ftyp", ASF]),
+)
 def test_strange_bytes_never_raise(tmp_path_factory: pytest.TempPathFactory, data: bytes, head: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "strange"
     extent = extent_of(path, head + data)

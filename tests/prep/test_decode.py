@@ -16,6 +16,7 @@ from flowprep.errors import VideoError
 from flowprep.records import DecodeFacts, Segment
 from flowprep.timing import resolve_segment
 
+OLD = int(cv2.__version__.split(".")[0]) < 5
 KEEP = DecodeSettings(on_damage="keep-flagged")
 PREFIX = DecodeSettings(on_damage="keep-prefix")
 
@@ -139,7 +140,13 @@ def test_clips_of_the_data_sets_are_whole(name: str, num_frames: int, packets: i
 
 @needs_shared
 @pytest.mark.parametrize(
-    "name", ["ucf101/Basketball/v_Basketball_g01_c01.avi", "sthv2/166766.mp4", "odd/rotate_90.mov", "odd/fire2.mp4"]
+    "name",
+    [
+        "ucf101/Basketball/v_Basketball_g01_c01.avi",
+        "sthv2/166766.mp4",
+        pytest.param("odd/rotate_90.mov", marks=pytest.mark.skipif(OLD, reason="OpenCV 4 does not heed BT.709 tags")),
+        "odd/fire2.mp4",
+    ],
 )
 def test_pixels_are_those_of_opencv(name: str) -> None:
     """OpenCV applies the rotation too, and converts colours by the same tables."""
