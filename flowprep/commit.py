@@ -90,6 +90,11 @@ def rename(source: Path, target: Path) -> None:
     os.rename(source, target)
 
 
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, unless there is one already: then FileExistsError."""
+    os.link(source, target)
+
+
 def make_folder(path: Path) -> None:
     """Make one folder."""
     path.mkdir()
@@ -349,7 +354,7 @@ def create_file(path: Path, data: bytes) -> bool:
         with staged(root, path.name, "file") as staging:
             write_file(staging / path.name, [data], sync=True)
             try:
-                os.link(staging / path.name, path)
+                link(staging / path.name, path)
             except FileExistsError:
                 return False
             except OSError:  # a file system without hard links
