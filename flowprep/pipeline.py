@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -106,7 +105,7 @@ def extract_frames(
     num_frames, num_flows = 0, 0
     sums = FlowFacts()
     size = (0, 0)
-    recent: deque[PreparedFrame] = deque(maxlen=step)  # prepared frames that still wait for their second pair
+    recent: list[PreparedFrame] = []  # the last frames, up to `step`, which still wait for their second pair
     for batch in _batches(reader.frames(), batch_frames, settings):
         size = target_size(batch[0].shape[1], batch[0].shape[0], settings.resize)
         images = [resize(rgb, size) for rgb in batch]
@@ -120,7 +119,7 @@ def extract_frames(
             sums = sums.plus(_add_flow(add, settings, backend, ("flow_x", "flow_y"), sources, targets))
             if settings.flow.backward:
                 sums = sums.plus(_add_flow(add, settings, backend, ("back_x", "back_y"), targets, sources))
-            recent.extend(prepared[-step:])
+            recent = prepared[-step:]
         num_frames += len(images)
         heartbeat(len(images))
     reasons = list(reader.reasons)

@@ -1,19 +1,24 @@
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
+import numpy as np
 import pytest
 from helpers.media import moving_frames, write_video
+from numpy.typing import NDArray
 
 import flowprep
 from flowprep import executors, pipeline, source
 from flowprep.config import ExtractSettings, FlowSettings, ResizeSettings, RunSettings
 from flowprep.datasets import list_videos
+from flowprep.decode import VideoReader
 from flowprep.errors import MissingDataError, RunStoppedError, SettingsError, VideoError
 from flowprep.executors import Done, Task, Work
+from flowprep.flow.backend import FlowBackend
 from flowprep.journal import Journal, read_journal
-from flowprep.records import canonical_json
+from flowprep.records import Video, canonical_json
 
 CHEAP = ExtractSettings(flow=FlowSettings(backend="dis"), resize=ResizeSettings(short_side=None))
 ONE = RunSettings(jobs=1, durability="fast")
@@ -141,3 +146,39 @@ def test_journal_lines_that_are_torn_or_altered_are_left_out(tmp_path: Path) -> 
     events = list(read_journal(journal.path))
     assert [event["id"] for event in events] == ["v0", "v2"]
     assert events[0]["worker"] == "w\u00e4\udcff"
+
+
+@pytest.mark.parametrize(("step", "batch_frames"), [(1, 1), (2, 1), (3, 1), (3, 2), (5, 2), (20, 16), (35, 16)])
+def test_every_flow_joins_images_that_are_a_step_apart(tmp_path: Path, step: int, batch_frames: int) -> None:
+    """Also where a batch has fewer frames than a step, as with large frames or large steps."""
+    path = write_video(tmp_path / "x.avi", moving_frames(40, 32, 32))
+    settings = ExtractSettings(
+        flow=FlowSettings(backend="dis", step=step, backward=True), resize=ResizeSettings(short_side=None)
+    )
+    pairs: list[tuple[int, int]] = []
+
+    class Numbered(FlowBackend):
+        """Gives zero flow, and notes the numbers of the images that it is asked to join."""
+
+        name = "numbered"
+        variant = None
+        parameters: ClassVar[dict[str, int]] = {}
+        num_prepared = 0
+
+        def _prepare(self, frames: NDArray[np.uint8]) -> list[int]:
+            first, Numbered.num_prepared = Numbered.num_prepared, Numbered.num_prepared + len(frames)
+            return list(range(first, first + len(frames)))
+
+        def _compute(self, sources: Sequence[int], targets: Sequence[int], height: int, width: int) -> object:
+            pairs.extend(zip(sources, targets, strict=True))
+            return np.zeros((len(sources), height, width, 2), np.float32)
+
+        def close(self) -> None: ...
+
+    with VideoReader(path, settings.decode) as reader, Numbered() as backend:
+        row = pipeline.extract_frames(
+            Video(id="x", path="x.avi"), reader, settings, backend, lambda *_: None, lambda _: None, batch_frames
+        )
+    forward = [(k, k + step) for k in range(40 - step)]
+    assert sorted(pairs) == sorted([*forward, *((b, a) for a, b in forward)])
+    assert row.flows == 40 - step
