@@ -314,7 +314,10 @@ class ExtractSettings(Settings):
 
     @property
     def streams(self) -> tuple[str, ...]:
-        """Names of the streams that a stored video has."""
+        """Names of the streams that a stored video has.
+
+        Flow i goes from image i to image i + step, back i from image i + step to image i.
+        """
         images = ("rgb",) if self.store.rgb else ()
         forward = ("flow_x", "flow_y") if self.store.flow else ()
         backward = ("back_x", "back_y") if self.store.flow and self.flow.backward else ()

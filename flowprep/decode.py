@@ -49,8 +49,7 @@ class VideoReader:
     """Reads one video, or a segment of one; use as a context manager and iterate `frames()` once, to its end.
 
     After the last frame `facts`, `reasons`, `pts_seconds` and `fps` describe what was read; `opened` tells whether it
-    came so far that there are facts. Raises VideoError on
-    opening or while iterating where the video fails by `settings`.
+    came so far that there are facts. Opening and iterating raise VideoError where the video fails by `settings`.
     """
 
     def __init__(self, path: Path, settings: DecodeSettings, segment: Segment | None = None) -> None:
@@ -233,7 +232,7 @@ class VideoReader:
         pending_gap = False
         stopped = False
         for packet in self._packets():
-            if integrity.has_hole(bytes(packet), self._context.name):
+            if integrity.has_hole(packet, self._context.name):
                 self._num_errors += in_segment
                 stopped = stopped or (in_segment and not tolerant)
             try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import os
 import platform
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowprep import __version__
+from flowprep import __version__, machine
 from flowprep.flow import BackendStatus, backends
 
 _DISTRIBUTIONS = ("av", "click", "h5py", "joblib", "numpy", "opencv-contrib-python", "rich", "torch", "numba-cuda")
@@ -49,13 +48,13 @@ class Health:
 def examine(folder: Path = Path()) -> Health:
     """Examine this machine, and the disk of `folder`, where a store would go. Needs no GPU and writes nothing."""
     found = tuple(backends())
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    existing = machine.existing_folder(folder)
     features = _cpu_features()
     return Health(
         versions=_versions(),
         backends=found,
         cpu=_cpu_name(),
-        num_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        num_cores=machine.num_cores(),
         cpu_features=tuple(name for name in ("avx2", "fma", "avx512f") if name in features),
         memory_bytes=_memory_bytes(),
         gpus=_gpus(),

@@ -58,11 +58,6 @@ class Done:
     worker: str
 
 
-def num_cores() -> int:
-    """Cores that this process may use (a container or batch system may allow fewer than the machine has)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_tasks(work: Work, tasks: Iterable[Task], jobs: int) -> Iterator[Done]:
     """Do the tasks with `jobs` processes (1: in this one) and yield each as it ends, in any order.
 

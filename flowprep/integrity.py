@@ -8,6 +8,7 @@ corrupt flag (flipped bits), and decoder errors are counted (holes).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import SupportsBytes
 
 from flowprep.containers import Extent
 from flowprep.errors import VideoError
@@ -120,9 +121,9 @@ def damage(evidence: Evidence) -> Reason | None:
     return Reason("damaged", f"{' and '.join(counts)} among {evidence.num_packets} packets{hint}")
 
 
-def has_hole(data: bytes, codec: str) -> bool:
+def has_hole(packet: SupportsBytes, codec: str) -> bool:
     """True if a coded frame holds a run of zeros that no encoder writes: a lost block of a disk or download.
 
     The VP8, VP9 and AV1 decoders take such data for valid and give wrong pictures without a word.
     """
-    return len(data) >= len(_HOLE) and codec in _HOLE_CODECS and _HOLE in data
+    return codec in _HOLE_CODECS and _HOLE in bytes(packet)

@@ -14,7 +14,7 @@ from typing import Any
 
 import cv2
 
-from flowprep import resume
+from flowprep import machine, resume
 from flowprep.config import ExtractSettings
 from flowprep.decode import VideoReader
 from flowprep.errors import VideoError
@@ -97,7 +97,7 @@ def plan(request: Request) -> Plan:
         estimated_frames=round(frames),
         estimated_bytes=round(_scaled(frames, sum(s.stored_bytes for s in samples), measured)),
         estimated_seconds=round(_scaled(frames, sum(s.seconds for s in samples), measured) / jobs, 3),
-        free_bytes=shutil.disk_usage(_existing_parent(request.out)).free,
+        free_bytes=shutil.disk_usage(machine.existing_folder(request.out)).free,
         notes=tuple(prepared.notes),
     )
 
@@ -115,10 +115,6 @@ def _size_of(folder: Path, video: Video) -> int:
         return path.stat().st_size if path.is_file() else 0
     except (OSError, ValueError):
         return 0
-
-
-def _existing_parent(path: Path) -> Path:
-    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
 
 
 def _measure(present: Sequence[Video], folder: Path, settings: ExtractSettings) -> list[_Sample]:

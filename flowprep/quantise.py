@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from flowprep.config import QuantiseSettings
 from flowprep.errors import VideoError
+from flowprep.ipp import without_ipp
 from flowprep.records import FlowFacts
 
 _BLOCK_PIXELS = 16384
@@ -92,10 +93,6 @@ def _sum_magnitude_px(flow_px: NDArray[np.float32]) -> float:
     would not be the same every time; OpenCV's own code has no such dependence.
     """
     planes = [np.empty(flow_px.shape[:2], np.float32) for _ in "uv"]  # given, since cv2.split returns copies otherwise
-    use_ipp = cv2.ipp.useIPP()
-    cv2.ipp.setUseIPP(False)
-    try:
+    with without_ipp():
         u, v = cv2.split(flow_px, planes)
         return float(cv2.sumElems(cv2.magnitude(u, v, u))[0])
-    finally:
-        cv2.ipp.setUseIPP(use_ipp)

@@ -8,9 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-STREAMS = ("rgb", "flow_x", "flow_y", "back_x", "back_y")
-"""Names of the JPEG streams of a video. Flow i goes from image i to image i+step, back i from image i+step to i."""
-
 REASONS: Mapping[str, str] = {
     # why a video failed
     "empty": "the file has no bytes",

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from flowprep import commit, executors, journal, overwrite, resume, source
+from flowprep import commit, executors, journal, machine, overwrite, resume, source
 from flowprep.config import ExtractSettings, FlowSettings, RunSettings
 from flowprep.datasets import list_videos, missing_by_class_and_split
 from flowprep.errors import SettingsError, StoreError
@@ -259,7 +259,7 @@ def _begin(out: Path, request: Request, prepared: Prepared) -> Publisher:
 
 def num_jobs(request: Request, num_todo: int) -> int:
     """Processes that a run uses."""
-    return min(request.run.jobs or executors.num_cores(), max(num_todo, 1))
+    return min(request.run.jobs or machine.num_cores(), max(num_todo, 1))
 
 
 def _rows(publisher: Publisher, videos: Sequence[Video]) -> Iterator[Row]:

@@ -28,6 +28,7 @@ from flowprep.errors import SettingsError, VideoError
 from flowprep.flow.backend import FlowBackend, padded
 from flowprep.flow.parameters import DISParameters, FarnebackParameters
 from flowprep.flow.tvl1.params import MIN_SIDE, TVL1CPUParameters
+from flowprep.ipp import without_ipp
 
 _cv2: Any = cv2  # the type stubs of the wheels lack the create functions
 
@@ -48,7 +49,7 @@ class _CPUBackend(FlowBackend):
     ) -> npt.NDArray[np.float32]:
         size = sources[0].shape
         flow = np.empty((len(sources), height, width, 2), np.float32)
-        with opencv_failures(self.name, height, width), _without_ipp():
+        with opencv_failures(self.name, height, width), without_ipp():
             if size != self._size:
                 self._algorithm, self._size = self._create_algorithm(*size), size
             for k, (source, target) in enumerate(zip(sources, targets, strict=True)):
@@ -186,14 +187,3 @@ def _set_if_present(algorithm: Any, setter: str, value: Any, parameter: str) -> 
     if function is None:
         raise SettingsError(f"OpenCV {cv2.__version__} cannot set `{parameter}`; leave it out or use OpenCV 5")
     function(value)
-
-
-@contextlib.contextmanager
-def _without_ipp() -> Iterator[None]:
-    """See Note [IPP off]."""
-    before = cv2.ipp.useIPP()
-    cv2.ipp.setUseIPP(False)
-    try:
-        yield
-    finally:
-        cv2.ipp.setUseIPP(before)
