@@ -22,12 +22,16 @@ ALGORITHMS: Mapping[str, int] = {"decode": 1, "resize": 1, "flow": 1, "quantise"
 """One integer a stage, raised whenever the stage's output bytes change for the same settings."""
 
 BACKENDS: Mapping[str, tuple[str, ...]] = {
+    "native": ("cuda", "cpu"),
     "opencv": ("cpu",),
     "opencv-cuda": ("cuda",),
     "dis": (),
     "farneback": (),
 }
-"""Flow backends and the TV-L1 variants that each one computes; the last two are other algorithms, without variant."""
+"""Flow backends and the TV-L1 variants that each computes, its default first; the last two are other algorithms."""
+
+CPU_BASELINES = ("x86-64-v3",)
+"""Processors that the kernels of `native` can be compiled for, instead of the one they run on."""
 
 LAYOUTS = ("flowprep", "denseflow", "mmaction2", "tsn", "feichtenhofer")
 
@@ -42,8 +46,12 @@ def setting(
     above: float | None = None,
     option: str | None = None,
     metavar: str | None = None,
+    added: bool = False,
 ) -> Any:
-    """A dataclass field with a default, a help text, limits, and the command line option if it has one of its own."""
+    """A dataclass field with a default, a help text, limits, and the command line option if it has one of its own.
+
+    `added` after stores of the format were written: JSON without it means its default.
+    """
     metadata = {
         "help": help,
         "choices": choices,
@@ -52,6 +60,7 @@ def setting(
         "above": above,
         "option": option,
         "metavar": metavar,
+        "added": added,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -78,12 +87,15 @@ class Settings:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """The settings of a JSON object. Raises SettingsError that names an unknown or missing field."""
         hints = typing.get_type_hints(cls)
-        names = [field.name for field in dataclasses.fields(cls)]
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        names = list(fields)
         for name in data:
             if name not in names:
                 raise SettingsError(f"unknown setting `{name}` in {cls.__name__}; known are {', '.join(names)}")
         values = {}
         for name in names:
+            if name not in data and fields[name].metadata.get("added"):
+                continue
             if name not in data:
                 raise SettingsError(f"setting `{name}` is missing in {cls.__name__}")
             hint = hints[name]
@@ -207,20 +219,30 @@ class FlowSettings(Settings):
     backward: bool = setting(
         False, "Also compute flow from image i+step to image i (streams back_x, back_y).", option="--backward"
     )
+    cpu_baseline: str | None = setting(
+        None,
+        "Compile the kernels of native for this processor level, without approximate instructions, so that unlike "
+        "machines compute the same bytes. [default: for the processor at hand]",
+        choices=CPU_BASELINES,
+        option="--cpu-baseline",
+        added=True,
+    )
     parameters: Mapping[str, float | int | str | bool] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "parameters", dict(sorted(self.parameters.items())))
+        if self.cpu_baseline is not None and self.backend not in ("auto", "native"):
+            raise SettingsError(f"`cpu_baseline` is for the backend native and not for {self.backend}; leave it out")
         if self.variant is None or self.backend == "auto":
             return
         variants = BACKENDS[self.backend]
         if not variants:
             raise SettingsError(f"`variant` is for TV-L1 and the backend {self.backend} is not; leave it out")
         if self.variant not in variants:
-            having = ", ".join(name for name, has in BACKENDS.items() if self.variant in has)
+            having = " or ".join(name for name, has in BACKENDS.items() if self.variant in has)
             raise SettingsError(
-                f"backend {self.backend} computes variant {variants[0]}, not {self.variant}; "
+                f"backend {self.backend} computes variant {' and '.join(variants)}, not {self.variant}; "
                 f"{self.variant} needs {having}"
             )
 

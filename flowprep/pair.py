@@ -14,6 +14,7 @@ from flowprep.config import FlowSettings
 from flowprep.errors import MissingDataError, SettingsError, StoreError
 from flowprep.flow import create_backend, resolve
 from flowprep.flowfile import write_flow
+from flowprep.machine import num_cores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,7 @@ def flow_of_files(source: Path, target: Path, out: Path, settings: FlowSettings)
     if images[0].shape != images[1].shape:
         sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in images)
         raise SettingsError(f"{source} and {target} must have one size, got {sizes}; resize one of them")
-    name, variant, _ = resolve(settings.backend, settings.variant)
+    name, variant = resolve(settings.backend, settings.variant)
     flow_px = _compute(np.stack(images), name, variant, settings)
     largest_px = longest_px(flow_px)
     if out.suffix.lower() == ".png":
@@ -60,7 +61,14 @@ def flow_of_files(source: Path, target: Path, out: Path, settings: FlowSettings)
 
 
 def _compute(images: NDArray[np.uint8], name: str, variant: str | None, settings: FlowSettings) -> NDArray[np.float32]:
-    with create_backend(name, variant=variant, parameters=settings.parameters) as backend:
+    running = create_backend(
+        name,
+        variant=variant,
+        parameters=settings.parameters,
+        num_threads=num_cores(),
+        cpu_baseline=settings.cpu_baseline,
+    )
+    with running as backend:
         source, target = backend.prepare(images)
         flow_px: NDArray[np.float32] = backend.compute([source], [target])[0]
     return flow_px

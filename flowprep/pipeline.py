@@ -38,7 +38,9 @@ def open_backend(settings: ExtractSettings) -> FlowBackend | None:
     flow = settings.flow
     if not settings.store.flow:
         return None
-    return create_backend(flow.backend, variant=flow.variant, parameters=flow.parameters)
+    return create_backend(
+        flow.backend, variant=flow.variant, parameters=flow.parameters, cpu_baseline=flow.cpu_baseline
+    )
 
 
 def extract_video(

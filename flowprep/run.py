@@ -21,7 +21,8 @@ from flowprep.config import ExtractSettings, FlowSettings, RunSettings
 from flowprep.datasets import list_videos, missing_by_class_and_split
 from flowprep.errors import SettingsError, StoreError
 from flowprep.executors import Done, Task, Work
-from flowprep.flow import create_backend, resolve
+from flowprep.flow import resolve
+from flowprep.pipeline import open_backend
 from flowprep.publisher import Publisher, open_publisher
 from flowprep.records import RETRIED_BY_DEFAULT, Listing, Row, State, Video, canonical_json
 from flowprep.stores.finish import finish
@@ -142,24 +143,26 @@ def extract(
 
 def prepare(request: Request) -> Prepared:
     """List the dataset and resolve the backend; every error of use shows here, before any work."""
-    settings, notes = resolved(request.settings)
+    settings = resolved(request.settings)
     listing = list_videos(
         settings.dataset, request.videos, splits=request.splits, skip_bad_lines=request.skip_bad_lines
     )
     check_listing(settings, listing.videos)
     _check_places(request)
-    return Prepared(settings=settings, listing=listing, notes=[*notes, *listing.notes])
+    return Prepared(settings=settings, listing=listing, notes=list(listing.notes))
 
 
-def resolved(settings: ExtractSettings) -> tuple[ExtractSettings, list[str]]:
-    """The settings with backend, variant and all parameters named, and notes about the choice."""
+def resolved(settings: ExtractSettings) -> ExtractSettings:
+    """The settings with backend, variant and all parameters named."""
     if not settings.store.flow:
-        return dataclasses.replace(settings, flow=FlowSettings()), []
-    name, variant, note = resolve(settings.flow.backend, settings.flow.variant)
-    with create_backend(name, variant=variant, parameters=settings.flow.parameters) as backend:
+        return dataclasses.replace(settings, flow=FlowSettings())
+    name, variant = resolve(settings.flow.backend, settings.flow.variant)
+    settings = dataclasses.replace(settings, flow=dataclasses.replace(settings.flow, backend=name, variant=variant))
+    backend = open_backend(settings)
+    assert backend is not None, "the settings store flow"
+    with backend:
         parameters = backend.parameters
-    flow = dataclasses.replace(settings.flow, backend=name, variant=variant, parameters=parameters)
-    return dataclasses.replace(settings, flow=flow), [note] if note else []
+    return dataclasses.replace(settings, flow=dataclasses.replace(settings.flow, parameters=parameters))
 
 
 def _check_places(request: Request) -> None:
@@ -189,6 +192,8 @@ def execute(request: Request, listener: Listener | None = None) -> Summary:
     publisher = _begin(out, request, prepared)
     commit.remove_leftovers(out)
     todo = to_do(request, publisher, prepared.listing)
+    if todo:
+        _warm_up(prepared.settings)
     heard.started(len(videos), len(todo))
     work = Work(
         videos=request.videos,
@@ -241,6 +246,14 @@ def execute(request: Request, listener: Listener | None = None) -> Summary:
     if request.overwrite:
         overwrite.swap_in(request.out)
     return summary
+
+
+def _warm_up(settings: ExtractSettings) -> None:
+    """Let the backend compile here what it must, so that workers find it on the disk instead of doing it each."""
+    backend = open_backend(settings)
+    if backend is not None:
+        with backend:
+            backend.warm_up()
 
 
 def _begin(out: Path, request: Request, prepared: Prepared) -> Publisher:

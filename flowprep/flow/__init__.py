@@ -11,6 +11,7 @@ from flowprep.config import FlowSettings
 from flowprep.errors import SettingsError
 from flowprep.flow.parameters import parameter_names
 from flowprep.flow.selection import BackendStatus, backends, create_backend, resolve
+from flowprep.machine import num_cores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +32,7 @@ def compute_flow(
     variant: str | None = None,
     step: int = 1,
     backward: bool = False,
+    initial_flow: npt.NDArray[np.float32] | None = None,
     **parameters: float | int | str | bool,
 ) -> npt.NDArray[np.float32]:
     """Optical flow between the images of a video.
@@ -41,6 +43,7 @@ def compute_flow(
         variant: TV-L1 variant, `cuda` or `cpu`; None takes what the backend has.
         step: Flow goes from image i to image i + step.
         backward: Flow goes from image i + step to image i instead.
+        initial_flow: float32 of the result's shape, finite: what the search for each flow starts from (`native` only).
         parameters: Parameters of the algorithm, see `parameter_names`; `lambda` may be written `lambda_`.
 
     Returns:
@@ -58,12 +61,15 @@ def compute_flow(
     if dtype != "uint8" or len(shape) not in (3, 4) or 0 in shape[1:] or (len(shape) == 4 and shape[3] != 3):
         raise SettingsError(f"`frames` must be uint8 (T, H, W) or (T, H, W, 3), not empty, got {dtype} {shape}")
     num_flows = max(shape[0] - step, 0)
-    with create_backend(backend, variant=variant, parameters=parameters) as running:
+    expected = (num_flows, *shape[1:3], 2)
+    if initial_flow is not None and initial_flow.shape != expected:
+        raise SettingsError(f"`initial_flow` must be float32 {expected}, got {initial_flow.dtype} {initial_flow.shape}")
+    with create_backend(backend, variant=variant, parameters=parameters, num_threads=num_cores()) as running:
         import numpy as np
 
         from flowprep.resize import grey
 
-        flow = np.empty((num_flows, *shape[1:3], 2), np.float32)
+        flow = np.empty(expected, np.float32)
         window: dict[int, PreparedFrame] = {}  # image index to frame, for the images that pairs still need
         num_prepared = 0
         for first in range(0, num_flows, _BATCH):
@@ -77,5 +83,10 @@ def compute_flow(
             num_prepared = last + step
             earlier = [window[i] for i in range(first, last)]
             later = [window[i + step] for i in range(first, last)]
-            flow[first:last] = running.compute(later, earlier) if backward else running.compute(earlier, later)
+            start = None if initial_flow is None else initial_flow[first:last]
+            if backward:
+                sources, targets = later, earlier
+            else:
+                sources, targets = earlier, later
+            flow[first:last] = running.compute(sources, targets, start)
     return flow

@@ -43,7 +43,8 @@ class FlowBackend(ABC):
     """
 
     name: ClassVar[str]
-    variant: ClassVar[str | None]
+    variant: str | None
+    takes_initial_flow: ClassVar[bool] = False
     parameters: Mapping[str, Any]
 
     @final
@@ -63,18 +64,26 @@ class FlowBackend(ABC):
         return [PreparedFrame(height, width, data) for data in self._prepare(frames)]
 
     @final
-    def compute(self, sources: Sequence[PreparedFrame], targets: Sequence[PreparedFrame]) -> npt.NDArray[np.float32]:
+    def compute(
+        self,
+        sources: Sequence[PreparedFrame],
+        targets: Sequence[PreparedFrame],
+        initial_flow: npt.NDArray[np.float32] | None = None,
+    ) -> npt.NDArray[np.float32]:
         """Flow from each source to the target at the same place.
 
         Args:
             sources: B prepared frames of this backend, at least one, all of one size.
             targets: B prepared frames of the same size; frames may stand in both, any number of times.
+            initial_flow: float32 (B, H, W, 2), finite, x then y, in pixels: what the search starts from. Only where
+                `takes_initial_flow` is set.
 
         Returns:
             float32 (B, H, W, 2), x then y, in pixels.
 
         Raises:
-            SettingsError: The numbers or sizes of the frames do not agree.
+            SettingsError: The numbers or sizes of the frames or the initial flow do not agree, or there is an initial
+                flow and the backend takes none.
             VideoError: The backend failed (`backend`) or ran out of memory (`memory`).
         """
         if len(sources) != len(targets) or not sources:
@@ -85,7 +94,11 @@ class FlowBackend(ABC):
         if len(sizes) > 1:
             raise SettingsError(f"frames of a batch must have one size, got {sorted(sizes)}")
         ((height, width),) = sizes
-        flow = self._compute([frame.data for frame in sources], [frame.data for frame in targets], height, width)
+        if initial_flow is not None:
+            self._check_initial_flow(initial_flow, (len(sources), height, width, 2))
+        flow = self._compute(
+            [frame.data for frame in sources], [frame.data for frame in targets], height, width, initial_flow
+        )
         assert flow.shape == (len(sources), height, width, 2)
         assert flow.dtype == np.float32
         return flow
@@ -96,9 +109,27 @@ class FlowBackend(ABC):
 
     @abstractmethod
     def _compute(
-        self, sources: Sequence[Any], targets: Sequence[Any], height: int, width: int
+        self,
+        sources: Sequence[Any],
+        targets: Sequence[Any],
+        height: int,
+        width: int,
+        initial_flow: npt.NDArray[np.float32] | None,
     ) -> npt.NDArray[np.float32]:
         """Flow (B, H, W, 2) of checked pairs; H and W are of the frames before padding."""
+
+    def _check_initial_flow(self, initial_flow: npt.NDArray[np.float32], shape: tuple[int, ...]) -> None:
+        if not self.takes_initial_flow:
+            raise SettingsError(f"backend {self.name} takes no initial flow; native does")
+        if initial_flow.dtype != np.float32 or initial_flow.shape != shape:
+            raise SettingsError(
+                f"`initial_flow` must be float32 {shape}, got {initial_flow.dtype} {initial_flow.shape}"
+            )
+        if not np.isfinite(initial_flow).all():
+            raise SettingsError("`initial_flow` must be finite; set unknown displacements to 0")
+
+    def warm_up(self) -> None:  # noqa: B027 - most have nothing to compile
+        """Compile or load what `compute` needs, so that the first pair takes no longer than others."""
 
     @abstractmethod
     def close(self) -> None:

@@ -45,7 +45,12 @@ class _CPUBackend(FlowBackend):
         return [padded(frame, self._min_side) for frame in frames]
 
     def _compute(
-        self, sources: Sequence[Any], targets: Sequence[Any], height: int, width: int
+        self,
+        sources: Sequence[Any],
+        targets: Sequence[Any],
+        height: int,
+        width: int,
+        initial_flow: npt.NDArray[np.float32] | None,
     ) -> npt.NDArray[np.float32]:
         size = sources[0].shape
         flow = np.empty((len(sources), height, width, 2), np.float32)

@@ -64,7 +64,12 @@ class TVL1CUDABackend(FlowBackend):
         return uploads
 
     def _compute(
-        self, sources: Sequence[Any], targets: Sequence[Any], height: int, width: int
+        self,
+        sources: Sequence[Any],
+        targets: Sequence[Any],
+        height: int,
+        width: int,
+        initial_flow: npt.NDArray[np.float32] | None,
     ) -> npt.NDArray[np.float32]:
         flow = np.empty((len(sources), height, width, 2), np.float32)
         pairs = list(zip(sources, targets, flow, strict=True))

@@ -1,4 +1,4 @@
-"""Whether OpenCV has what a backend needs, and what to do where it has not.
+"""Whether Numba and OpenCV have what a backend needs, and what to do where they have not.
 
 Only "not installed", "not built" and "no device" are obstacles; any other error is a fault and is raised.
 """
@@ -30,7 +30,9 @@ _FACTORIES = {
 
 
 def find_obstacle(backend: str) -> Obstacle | None:
-    """What keeps one of the OpenCV backends from running here, or None."""
+    """What keeps a backend from running here, or None."""
+    if backend == "native":
+        return _find_numba_obstacle()
     cv2 = _load()
     if isinstance(cv2, Obstacle):
         return cv2
@@ -40,6 +42,17 @@ def find_obstacle(backend: str) -> Obstacle | None:
     module = getattr(cv2, "optflow", None) if backend == "opencv" else cv2
     if not hasattr(module, _FACTORIES[backend]):
         return Obstacle(f"{version} has no {_FACTORIES[backend]} (it was built without contrib modules)", _CONTRIB)
+    return None
+
+
+@functools.cache  # a failed import costs as much the second time
+def _find_numba_obstacle() -> Obstacle | None:
+    try:
+        import numba  # noqa: F401
+    except ModuleNotFoundError as error:
+        return Obstacle(f"the module {error.name} is not installed", "pip install numba")
+    except ImportError as error:  # as for a NumPy that is newer than Numba knows
+        return Obstacle(f"importing numba failed: {error}", "pip install --upgrade numba")
     return None
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,10 +14,8 @@ from flowprep.flow.probe import find_obstacle
 if TYPE_CHECKING:
     from flowprep.flow.backend import FlowBackend
 
-AUTO_ORDER = ("opencv-cuda", "opencv")
+AUTO_ORDER = ("native",)
 """What `auto` tries, best first."""
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +34,11 @@ def backends() -> list[BackendStatus]:
     return [_status(name) for name in BACKENDS]
 
 
-def resolve(backend: str = "auto", variant: str | None = None) -> tuple[str, str | None, str | None]:
-    """The backend and variant that a choice means on this machine, and a note for the user or None.
+def resolve(backend: str = "auto", variant: str | None = None) -> tuple[str, str | None]:
+    """The backend and variant that a choice means on this machine.
 
-    `auto` is the best backend that runs here and has the variant. A backend that is named is never replaced by another
-    one; without a variant it takes `cuda` where it has it, else `cpu`, else (dis, farneback) None. The note is also
-    logged, once a process.
+    `auto` is the best backend of our own that runs here and has the variant. A backend that is named is never replaced
+    by another one. Without a variant, either takes `cuda` where it has it, else `cpu`, else (dis, farneback) None.
 
     Raises:
         SettingsError: There is no such backend, or it has no such variant.
@@ -53,16 +48,11 @@ def resolve(backend: str = "auto", variant: str | None = None) -> tuple[str, str
     if backend != "auto":
         _require(_status(backend))
         variants = BACKENDS[backend]
-        return backend, variant or (variants[0] if variants else None), None
+        return backend, variant or (variants[0] if variants else None)
     candidates = [_status(name) for name in AUTO_ORDER if variant is None or variant in BACKENDS[name]]
     for status in candidates:
         if status.available:
-            note = (
-                f"backend auto is {status.name}, TV-L1 variant {status.variants[0]}, in this release; this choice is "
-                f"provisional: name the backend where a later release must give the same flow"
-            )
-            _log_once(note)
-            return status.name, status.variants[0], note
+            return status.name, variant or status.variants[0]
     wanted = f"TV-L1 variant {variant}" if variant else "TV-L1"
     reasons = "; ".join(f"{status.name}: {status.reason} ({status.cure})" for status in candidates)
     raise BackendUnavailableError(f"no backend for {wanted} runs here: {reasons}")
@@ -74,6 +64,8 @@ def create_backend(
     variant: str | None = None,
     parameters: Mapping[str, Any] | None = None,
     device: int = 0,
+    num_threads: int = 1,
+    cpu_baseline: str | None = None,
 ) -> FlowBackend:
     """Make a backend for one worker (never share one between threads). Close it, or use it in a `with` statement.
 
@@ -82,17 +74,24 @@ def create_backend(
         variant: `cuda` or `cpu`, or None for what the backend has.
         parameters: Algorithm parameters by name, see `parameter_names`; those not given have OpenCV's defaults.
         device: CUDA device, counted from 0; CPU backends ignore it.
+        num_threads: Threads that `native` computes with; the others ignore it. It changes no result.
+        cpu_baseline: Processor that `native` compiles for, one of `config.CPU_BASELINES`, or None for the one at hand.
 
     Raises:
         SettingsError: A name, variant or parameter is wrong.
         BackendUnavailableError: The backend or device is not there; the message has the reason and the cure.
     """
-    name, variant, _ = resolve(name, variant)
+    name, variant = resolve(name, variant)
+    FlowSettings(backend=name, variant=variant, cpu_baseline=cpu_baseline)
     values = parse_parameters(name, variant, parameters or {})
     if name == "opencv-cuda":
         from flowprep.flow.opencv_cuda import TVL1CUDABackend
 
         return TVL1CUDABackend(values, device=device)
+    if name == "native":
+        from flowprep.flow.tvl1.cpu import NativeBackend
+
+        return NativeBackend(values, num_threads=num_threads, cpu_baseline=cpu_baseline)
     from flowprep.flow.opencv import DISBackend, FarnebackBackend, TVL1Backend
 
     if name == "opencv":
@@ -112,8 +111,3 @@ def _status(name: str) -> BackendStatus:
 def _require(status: BackendStatus) -> None:
     if not status.available:
         raise BackendUnavailableError(f"flow backend {status.name} cannot run here: {status.reason}; {status.cure}")
-
-
-@functools.cache
-def _log_once(note: str) -> None:
-    _logger.warning(note)

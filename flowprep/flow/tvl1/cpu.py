@@ -1,0 +1,207 @@
+"""`native`: TV-L1 on the CPU, both variants, by kernels of our own that Numba compiles on the user's machine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from flowprep.flow.backend import FlowBackend, padded
+from flowprep.flow.tvl1.cpu_kernels import Numbers, build_pyramid, pair_flow, pair_flow_with_illumination, shrink_flow
+from flowprep.flow.tvl1.cpu_levels import Geometry, Rooms, aligned_zeros, make_rooms
+from flowprep.flow.tvl1.jit import select_target
+from flowprep.flow.tvl1.params import MIN_SIDE, TVL1CPUParameters, TVL1CUDAParameters
+
+_NO_FLOW = np.zeros((2, 0, 0), np.float32)
+
+
+@final
+class NativeBackend(FlowBackend):
+    """TV-L1 by Numba kernels; the parameters' type decides the variant. Sides below 3 px are padded to 3.
+
+    With several threads a batch's pairs are computed side by side, and where there are fewer pairs than threads, each
+    pair by all threads together, by rows. Neither changes a bit of the result.
+
+    Attributes:
+        num_iterations: Of the last batch, int64 (B, levels, warps), finest level first.
+    """
+
+    name = "native"
+    takes_initial_flow = True
+
+    def __init__(
+        self,
+        parameters: TVL1CPUParameters | TVL1CUDAParameters,
+        *,
+        num_threads: int = 1,
+        cpu_baseline: str | None = None,
+    ) -> None:
+        select_target(cpu_baseline)
+        self._values = parameters
+        self._numbers = _numbers(parameters)
+        self._kernel = pair_flow if parameters.gamma == 0 else pair_flow_with_illumination
+        self._num_threads = num_threads
+        self._geometry: Geometry | None = None
+        self._rooms: list[Rooms] = []
+        self._team_rooms: Rooms | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self.variant = "cpu" if isinstance(parameters, TVL1CPUParameters) else "cuda"
+        self.parameters = parameters.to_json()
+        self.num_iterations = np.zeros((0, 0, 0), np.int64)
+
+    def warm_up(self) -> None:
+        """Compute a small pair."""
+        frames = self._prepare(np.zeros((2, 32, 32), np.uint8))
+        self._compute(frames[:1], frames[1:], 32, 32, None)
+
+    def _prepare(self, frames: npt.NDArray[np.uint8]) -> list[Any]:
+        return [self._pyramid(padded(frame, MIN_SIDE)) for frame in frames]
+
+    def _pyramid(self, frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        geometry = self._geometry_of(*frame.shape)
+        image = aligned_zeros(geometry.num_image_elements)
+        lines = np.empty(2 * geometry.stride, np.float32)
+        build_pyramid(np.ascontiguousarray(frame), geometry.down, geometry.down_tables, image, lines)
+        return image
+
+    def _compute(
+        self,
+        sources: Sequence[Any],
+        targets: Sequence[Any],
+        height: int,
+        width: int,
+        initial_flow: npt.NDArray[np.float32] | None,
+    ) -> npt.NDArray[np.float32]:
+        size = max(height, MIN_SIDE), max(width, MIN_SIDE)
+        geometry = self._geometry_of(*size)
+        num_pairs = len(sources)
+        flow = np.empty((num_pairs, *size, 2), np.float32)
+        counts = np.zeros((num_pairs, geometry.num_levels, self._values.num_warps), np.int64)
+        starts = [_NO_FLOW] * num_pairs if initial_flow is None else [self._coarsest(f) for f in initial_flow]
+
+        def compute(k: int, rooms: Rooms, member: int = 0, num_members: int = 1) -> None:
+            self._kernel(
+                sources[k],
+                targets[k],
+                geometry.up,
+                geometry.up_tables,
+                rooms,
+                self._numbers,
+                starts[k],
+                flow[k],
+                counts[k],
+                member,
+                num_members,
+            )
+
+        if self._num_threads == 1 or num_pairs >= self._num_threads:
+            self._pair_by_pair(compute, num_pairs)
+        else:
+            self._together(compute, num_pairs)
+        self.num_iterations = counts
+        return flow[:, :height, :width]
+
+    def _pair_by_pair(self, compute: Any, num_pairs: int) -> None:
+        """Each thread takes pairs until there are none."""
+        assert self._geometry is not None
+        while len(self._rooms) < self._num_threads:
+            self._rooms.append(make_rooms(self._geometry, self._num_components, 1))
+        if self._num_threads == 1:
+            for k in range(num_pairs):
+                compute(k, self._rooms[0])
+            return
+        remaining = iter(range(num_pairs))
+        lock = threading.Lock()
+
+        def work(rooms: Rooms) -> None:
+            while True:
+                with lock:
+                    k = next(remaining, None)
+                if k is None:
+                    return
+                compute(k, rooms)
+
+        list(self._threads().map(work, self._rooms))
+
+    def _together(self, compute: Any, num_pairs: int) -> None:
+        """All threads work on one pair after another. Each must have a thread of its own: they wait for one another."""
+        assert self._geometry is not None
+        num_members = self._num_threads
+        if self._team_rooms is None:
+            self._team_rooms = make_rooms(self._geometry, self._num_components, num_members)
+        rooms = self._team_rooms
+        for k in range(num_pairs):
+            members = [self._threads().submit(compute, k, rooms, member, num_members) for member in range(num_members)]
+            for member in members:
+                member.result()
+
+    @property
+    def _num_components(self) -> int:
+        return 2 if self._values.gamma == 0 else 3
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="tvl1")
+        return self._pool
+
+    def _coarsest(self, initial_flow: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """An initial flow (H, W, 2) at the coarsest level, (2, H, W): each level resized, and times the scale step."""
+        assert self._geometry is not None
+        geometry = self._geometry
+        height, width = geometry.sizes[0]
+        below, right = height - initial_flow.shape[0], width - initial_flow.shape[1]
+        flow = np.pad(initial_flow, ((0, below), (0, right), (0, 0)), mode="edge")
+        coarsest = np.empty((2, *geometry.sizes[-1]), np.float32)
+        room = aligned_zeros(geometry.num_image_elements)
+        lines = np.empty(2 * geometry.stride, np.float32)
+        for component in range(2):
+            factor = self._numbers.downscale
+            shrink_flow(
+                np.ascontiguousarray(flow[..., component]),
+                geometry.down,
+                geometry.down_tables,
+                factor,
+                room,
+                lines,
+                coarsest[component],
+            )
+        return coarsest
+
+    def _geometry_of(self, height: int, width: int) -> Geometry:
+        if self._geometry is None or self._geometry.sizes[0] != (height, width):
+            self._geometry = Geometry(height, width, self._values, centred=self.variant == "cpu")
+            self._rooms, self._team_rooms = [], None
+        return self._geometry
+
+    def close(self) -> None:
+        """Free memory and threads."""
+        self._rooms, self._team_rooms, self._geometry = [], None, None
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+
+def _numbers(values: TVL1CPUParameters | TVL1CUDAParameters) -> Numbers:
+    is_cpu = isinstance(values, TVL1CPUParameters)
+    inverse = 1.0 / values.scale_step
+    return Numbers(
+        theta=np.float32(values.theta),
+        limit=np.float32(values.lambda_ * values.theta),
+        taut=np.float32(values.tau / values.theta),
+        gamma=np.float32(values.gamma),
+        u3_counts=np.float32(is_cpu),
+        cubic=np.float32(-0.75 if is_cpu else -0.5),
+        replicate=not is_cpu,
+        every_iteration=is_cpu,
+        epsilon=values.epsilon,
+        upscale=inverse if is_cpu else float(np.float32(inverse)),
+        downscale=values.scale_step if is_cpu else float(np.float32(values.scale_step)),
+        num_warps=values.num_warps,
+        outer_iterations=values.outer_iterations if isinstance(values, TVL1CPUParameters) else 1,
+        inner_iterations=values.inner_iterations if isinstance(values, TVL1CPUParameters) else values.iterations,
+        median_filtering=values.median_filtering if isinstance(values, TVL1CPUParameters) else 1,
+    )

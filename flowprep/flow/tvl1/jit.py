@@ -1,0 +1,171 @@
+"""How the CPU kernels are compiled: for which processor, when, and where the machine code is kept.
+
+Compiled code lies in a folder of its own for each target (processor name and features), Numba and LLVM version, Python
+and text of the kernels: `$FLOWPREP_CACHE_DIR`, else `$XDG_CACHE_HOME/flowprep`, else `~/.cache/flowprep`, else (home
+folder not writable) a private folder in the temporary one. Numba's own cache keeps all targets of a function in one
+index, where two processes on unlike machines can swap their entries; and it does not see a change in a function that a
+kernel calls. With a folder a target, every process that writes a file there writes the same, under a temporary name
+first, so that any number may start at once on a shared disk.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+import platform
+import stat
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding
+import numba
+from numba.core import config as numba_config
+from numba.core.registry import cpu_target
+
+from flowprep.errors import SettingsError
+
+_FEATURES = {"x86-64-v3": ("avx2", "bmi2", "fma")}
+"""What a processor must have for a baseline of `config.CPU_BASELINES` (the rest comes with it)."""
+
+_INTERNAL = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Options of functions that only kernels call."""
+
+_logger = logging.getLogger(__name__)
+_lock = threading.Lock()
+
+
+def device_function(function: Callable[..., Any]) -> Any:
+    """A function that kernels call; it becomes part of their code."""
+    return numba.njit(forceinline=True, **_INTERNAL)(function)
+
+
+def compiled_function(function: Callable[..., Any]) -> Any:
+    """A function that kernels call and that stays a function: large, or called from several places."""
+    return numba.njit(**_INTERNAL)(function)
+
+
+def kernel_part(function: Callable[..., Any]) -> Any:
+    """A large function that one kernel calls once: put into it as source, so that its code is not made twice."""
+    return numba.njit(inline="always", **_INTERNAL)(function)
+
+
+def select_target(baseline: str | None) -> None:
+    """Compile for this processor (None) or for a baseline, in this process from its first kernel on.
+
+    Raises SettingsError where this processor lacks the baseline, or Numba has compiled for another target in this
+    process before.
+    """
+    if baseline is not None:
+        features = llvmlite.binding.get_host_cpu_features()
+        missing = [name for name in _FEATURES[baseline] if not features.get(name)]
+        if missing:
+            raise SettingsError(f"this processor has no {', '.join(missing)}, which {baseline} needs; leave it out")
+        with _lock:
+            numba_config.CPU_NAME, numba_config.CPU_FEATURES = baseline, ""
+    _, name, _ = target()
+    if (name if name in _FEATURES else None) != baseline:
+        raise SettingsError(
+            f"Numba compiles for {name} in this process already and cannot for {baseline or 'this processor'} as well; "
+            "use one process for each"
+        )
+
+
+def target() -> tuple[str, str, str]:
+    """Platform triple, processor name and feature list that kernels are compiled for; fixed when first asked."""
+    triple, name, features = cpu_target.target_context.codegen().magic_tuple()
+    return triple, name, features
+
+
+class Kernel:
+    """A compiled function that Python calls without the GIL; compiled, or taken from the cache, at its first call."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._compiled: Callable[..., Any] | None = None
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the compiled function."""
+        if self._compiled is not None:
+            return self._compiled(*arguments)
+        with _lock:
+            if self._compiled is None:
+                self._compiled = self._compile(arguments)
+        return self._compiled(*arguments)
+
+    def _compile(self, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+        signature = tuple(numba.typeof(argument) for argument in arguments)
+        folder = cache_folder()
+        if folder is not None:
+            try:
+                return self._compile_for(signature, folder)
+            except Exception as error:  # noqa: BLE001 - a damaged or vanished cache costs time, never a run
+                _logger.warning("compiled kernels in %s cannot be used (%s); compiling without them", folder, error)
+        return self._compile_for(signature, None)
+
+    def _compile_for(self, signature: tuple[Any, ...], folder: Path | None) -> Callable[..., Any]:
+        name = self._function.__name__
+        if folder is None or not any(folder.glob(f"*/*.{name}-*.nbi")):
+            _tell()
+        before = numba_config.CACHE_DIR
+        try:
+            numba_config.CACHE_DIR = str(folder or "")
+            compiled = numba.njit(nogil=True, error_model="numpy", cache=folder is not None)(self._function)
+        finally:
+            numba_config.CACHE_DIR = before
+        start = time.perf_counter()
+        compiled.compile(signature)
+        _logger.debug("kernel %s ready after %.1f s", name, time.perf_counter() - start)
+        return compiled  # type: ignore[no-any-return]
+
+
+@functools.cache  # once a process
+def _tell() -> None:
+    _logger.warning(
+        "compiling the TV-L1 kernels for %s; this takes about 15 s, once for a kind of processor", target()[1]
+    )
+
+
+@functools.cache
+def cache_folder() -> Path | None:
+    """The folder for compiled code of this target and these kernels; None where no folder is safe to write."""
+    digest = hashlib.sha256()
+    for part in (*target(), numba.__version__, llvmlite.__version__, platform.python_version()):
+        digest.update(part.encode() + b"\0")
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    for base in _cache_bases():
+        folder = base / "kernels" / f"{target()[1]}-{digest.hexdigest()[:16]}"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError:
+            continue
+        if _is_private(folder):
+            return folder
+    _logger.warning(
+        "no folder for compiled kernels can be written; set FLOWPREP_CACHE_DIR to one, or each process compiles"
+    )
+    return None
+
+
+def _cache_bases() -> list[Path]:
+    """Folders that may hold compiled code, best first."""
+    if "FLOWPREP_CACHE_DIR" in os.environ:
+        return [Path(os.environ["FLOWPREP_CACHE_DIR"])]
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return [home / "flowprep", Path(tempfile.gettempdir()) / f"flowprep-{os.getuid()}"]
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether nobody else may have put files there: loading compiled code executes it."""
+    facts = folder.stat()
+    return facts.st_uid == os.getuid() and not facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
