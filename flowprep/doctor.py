@@ -15,7 +15,18 @@ from typing import Any
 from flowprep import __version__, machine
 from flowprep.flow import BackendStatus, backends
 
-_DISTRIBUTIONS = ("av", "click", "h5py", "joblib", "numpy", "opencv-contrib-python", "rich", "torch", "numba-cuda")
+_DISTRIBUTIONS = (
+    "av",
+    "click",
+    "h5py",
+    "joblib",
+    "numba",
+    "numpy",
+    "opencv-contrib-python",
+    "rich",
+    "torch",
+    "numba-cuda",
+)
 _CV2_OWNERS = (
     "opencv-python",
     "opencv-python-headless",

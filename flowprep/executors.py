@@ -56,6 +56,7 @@ class Done:
     seconds: float
     num_attempts: int
     worker: str
+    build: str
 
 
 def run_tasks(work: Work, tasks: Iterable[Task], jobs: int) -> Iterator[Done]:
@@ -118,6 +119,7 @@ def perform(work: Work, task: Task) -> Done:
         seconds=time.perf_counter() - start,
         num_attempts=attempt,
         worker=f"{platform.node()}-{os.getpid()}",
+        build=backend.build if backend is not None else "",
     )
 
 

@@ -8,6 +8,7 @@ bytes as one that was not.
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import time
 from collections import Counter
@@ -51,7 +52,8 @@ class Summary:
     """How a run ended. `states` and `reasons` count videos of the whole list, not of this run alone.
 
     `missing` counts missing videos by (class, split and part), one video once for each split that it is in; `failed`
-    names the other ones that are not stored.
+    names the other ones that are not stored. `builds` counts the videos that each build of the flow backend has
+    computed (`FlowBackend.build`), in this run and those before it.
     """
 
     out: Path
@@ -67,6 +69,7 @@ class Summary:
     missing_by_class: Mapping[str, int] = field(default_factory=dict)
     num_unlisted: int = 0
     num_duplicates: int = 0
+    builds: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     exit_code: int = 0
 
@@ -202,6 +205,7 @@ def execute(request: Request, listener: Listener | None = None) -> Summary:
         durability=request.run.durability,
     )
     tally = Counter[str]()
+    builds = _builds_so_far(out)
     with journal.Journal(out / ".flowprep" / "journal") as record:
         jobs = num_jobs(request, len(todo))
         record.append("start", versions=journal.versions(), run=request.run.to_json(), jobs=jobs, num_todo=len(todo))
@@ -209,6 +213,8 @@ def execute(request: Request, listener: Listener | None = None) -> Summary:
         tasks = (Task(list_index=index, video=videos[index]) for index in todo)
         for done in executors.run_tasks(work, tasks, jobs):
             tally.update(videos=1, frames=done.row.frames, flows=done.row.flows)
+            if done.row.flows:
+                builds[done.build] += 1
             record.append(
                 "video",
                 id=done.row.id,
@@ -216,6 +222,7 @@ def execute(request: Request, listener: Listener | None = None) -> Summary:
                 seconds=round(done.seconds, 4),
                 attempts=done.num_attempts,
                 worker=done.worker,
+                build=done.build,
             )
             packer.finished(done.list_index)
             heard.finished(done)
@@ -224,6 +231,9 @@ def execute(request: Request, listener: Listener | None = None) -> Summary:
         finish(out, prepared.settings, prepared.listing, counts.passing(videos, _rows(publisher, videos)))
         seconds = round(time.perf_counter() - started, 3)
         record.append("end", seconds=seconds, states=counts.states)
+    mixture = _mixture(builds, prepared.settings)
+    for note in mixture:
+        heard.note(note)
     missing = dataclasses.replace(prepared.listing, videos=tuple(counts.missing))
     summary = Summary(
         out=request.out,
@@ -239,13 +249,31 @@ def execute(request: Request, listener: Listener | None = None) -> Summary:
         missing_by_class=dict(Counter(video.class_name for video in counts.missing).most_common()),
         num_unlisted=len(prepared.listing.unlisted),
         num_duplicates=prepared.listing.num_duplicates,
-        notes=tuple(prepared.notes),
+        builds=dict(sorted(builds.items())),
+        notes=(*prepared.notes, *mixture),
         exit_code=_exit_code(counts.states, strict=request.run.strict),
     )
     commit.write_json(out / "run.json", {"versions": journal.versions(), **summary.to_json()})
     if request.overwrite:
         overwrite.swap_in(request.out)
     return summary
+
+
+def _builds_so_far(out: Path) -> Counter[str]:
+    """Videos by the build that computed them, as the last run of this store has left it."""
+    try:
+        return Counter(json.loads((out / "run.json").read_text("utf-8"))["builds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return Counter()
+
+
+def _mixture(builds: Mapping[str, int], settings: ExtractSettings) -> list[str]:
+    """A note where unlike machines or versions have made one store."""
+    if len(builds) < 2:
+        return []
+    pinned = settings.flow.cpu_baseline is not None or settings.flow.backend != "native"
+    cure = "" if pinned else "; --cpu-baseline avoids that for unlike processors"
+    return [f"flow was computed by {len(builds)} builds ({', '.join(sorted(builds))}): last bits may differ{cure}"]
 
 
 def _warm_up(settings: ExtractSettings) -> None:

@@ -39,13 +39,15 @@ class PreparedFrame:
 class FlowBackend(ABC):
     """Computes flow; a context manager that frees memory and threads at its end.
 
-    `parameters` has every parameter of the algorithm, defaults filled in, as plain JSON values.
+    `parameters` has every parameter of the algorithm, defaults filled in, as plain JSON values. `build` says what code
+    computes: library and version, and for compiled kernels the processor; equal builds give equal bytes.
     """
 
     name: ClassVar[str]
     variant: str | None
     takes_initial_flow: ClassVar[bool] = False
     parameters: Mapping[str, Any]
+    build: str
 
     @final
     def prepare(self, frames: npt.NDArray[np.uint8]) -> list[PreparedFrame]:

@@ -36,6 +36,8 @@ _cv2: Any = cv2  # the type stubs of the wheels lack the create functions
 class _CPUBackend(FlowBackend):
     """Pairs one after another through one algorithm object of the padded size."""
 
+    build = f"opencv {cv2.__version__}"
+
     def __init__(self, min_side: int) -> None:
         self._min_side = min_side
         self._size: tuple[int, int] | None = None

@@ -45,6 +45,7 @@ class TVL1CUDABackend(FlowBackend):
             )
         assert num_lanes >= 1
         self.parameters = parameters.to_json()
+        self.build = f"opencv {cv2.__version__} cuda"
         self._device = device
         _cuda().setDevice(device)
         self._upload_stream = _cuda().Stream()

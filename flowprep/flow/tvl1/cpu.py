@@ -13,7 +13,7 @@ import numpy.typing as npt
 from flowprep.flow.backend import FlowBackend, padded
 from flowprep.flow.tvl1.cpu_kernels import Numbers, build_pyramid, pair_flow, pair_flow_with_illumination, shrink_flow
 from flowprep.flow.tvl1.cpu_levels import Geometry, Rooms, aligned_zeros, make_rooms
-from flowprep.flow.tvl1.jit import select_target
+from flowprep.flow.tvl1.jit import build, select_target
 from flowprep.flow.tvl1.params import MIN_SIDE, TVL1CPUParameters, TVL1CUDAParameters
 
 _NO_FLOW = np.zeros((2, 0, 0), np.float32)
@@ -51,6 +51,7 @@ class NativeBackend(FlowBackend):
         self._pool: ThreadPoolExecutor | None = None
         self.variant = "cpu" if isinstance(parameters, TVL1CPUParameters) else "cuda"
         self.parameters = parameters.to_json()
+        self.build = build()
         self.num_iterations = np.zeros((0, 0, 0), np.int64)
 
     def warm_up(self) -> None:

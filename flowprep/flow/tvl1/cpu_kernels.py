@@ -167,7 +167,7 @@ def _pair_flow(
             _finer_flow(flow, other_flow, levels, level, pointers, num_components, numbers.upscale, lines, begin, end)
             flow, other_flow = other_flow, flow
         _set_zero(dual, (height + 1) * 2 * num_components * stride, member, num_members)
-        _set_zero(other_dual, (height + 1) * 2 * num_components * stride, member, num_members)
+        _set_zero(other_dual, 2 * num_components * stride, member, num_members)  # the row above the first alone
         first_line, after_line = rows_of(member, num_members, height + 2 * MARGIN + 1)
         fill_planes(i1, stride, height, width, planes, first_line, after_line, numbers.replicate)
         wait_for_all(state, num_members)

@@ -20,7 +20,7 @@ import numpy as np
 
 from flowprep.flow.tvl1.jit import compiled_function, device_function
 from flowprep.flow.tvl1.pointwise import divergence, dual_step, fma, primal_step, residual, select, threshold
-from flowprep.flow.tvl1.simd import LANES, lane_numbers, load, splat, store
+from flowprep.flow.tvl1.simd import LANES, lane_numbers, load, shifted, splat, store
 from flowprep.flow.tvl1.team import rows_of, wait_for_all
 
 
@@ -44,6 +44,7 @@ def primal_row(
     theta, limit, _, u3_counts = steps
     theta_lanes, limit_lanes = splat(theta), splat(limit)
     change1, change2 = splat(0.0), splat(0.0)
+    p11_before, p21_before, p31_before = splat(0.0), splat(0.0), splat(0.0)
     for x in range(0, padded, LANES):
         i1x, i1y = load(constants, c + x), load(constants, c + stride + x)
         rho_c, minus_inverse = load(constants, c + 2 * stride + x), load(constants, c + 3 * stride + x)
@@ -53,8 +54,10 @@ def primal_row(
             u3 = load(flow, u + 2 * stride + x)
             rho = fma(u3, splat(gamma), rho)
         step = threshold(rho, minus_inverse, limit_lanes)
-        div1 = _divergence(dual, p + x, above + x, stride)
-        div2 = _divergence(dual, p + 2 * stride + x, above + 2 * stride + x, stride)
+        p11, p21 = load(dual, p + x), load(dual, p + 2 * stride + x)
+        div1 = _divergence(dual, p11, p11_before, p + stride + x, above + stride + x)
+        div2 = _divergence(dual, p21, p21_before, p + 3 * stride + x, above + 3 * stride + x)
+        p11_before, p21_before = p11, p21
         new1 = primal_step(u1, step, i1x, div1, theta_lanes)
         new2 = primal_step(u2, step, i1y, div2, theta_lanes)
         change1 = fma(new1 - u1, new1 - u1, change1)
@@ -62,7 +65,9 @@ def primal_row(
         store(flow_out, out + x, new1)
         store(flow_out, out + stride + x, new2)
         if gamma is not None:
-            div3 = _divergence(dual, p + 4 * stride + x, above + 4 * stride + x, stride)
+            p31 = load(dual, p + 4 * stride + x)
+            div3 = _divergence(dual, p31, p31_before, p + 5 * stride + x, above + 5 * stride + x)
+            p31_before = p31
             new3 = primal_step(u3, step, splat(gamma), div3, theta_lanes)
             change1 = fma((new3 - u3) * splat(u3_counts), new3 - u3, change1)
             store(flow_out, out + 2 * stride + x, new3)
@@ -70,8 +75,8 @@ def primal_row(
 
 
 @device_function
-def _divergence(dual: Any, p: Any, above: Any, stride: Any) -> Any:
-    return divergence(load(dual, p), load(dual, p - 1), load(dual, p + stride), load(dual, above + stride))
+def _divergence(dual: Any, p1: Any, p1_before: Any, p2: Any, p2_above: Any) -> Any:
+    return divergence(p1, shifted(p1_before, p1), load(dual, p2), load(dual, p2_above))
 
 
 @device_function

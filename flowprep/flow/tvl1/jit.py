@@ -83,6 +83,13 @@ def target() -> tuple[str, str, str]:
     return triple, name, features
 
 
+def build() -> str:
+    """What compiles, and for which processor: equal texts mean equal machine code."""
+    _, name, features = target()
+    digest = hashlib.sha256(features.encode()).hexdigest()[:8]
+    return f"numba {numba.__version__} llvmlite {llvmlite.__version__} {name} {digest}"
+
+
 class Kernel:
     """A compiled function that Python calls without the GIL; compiled, or taken from the cache, at its first call."""
 

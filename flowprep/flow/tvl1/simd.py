@@ -209,6 +209,17 @@ def pointer_to(typing: Any, array: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def shifted(typing: Any, before: Any, vector: Any) -> Any:
+    """Lane 15 of `before`, then lanes 0 to 14 of `vector`: each pixel's left neighbour, without a load across lines."""
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        indices = ir.Constant(ir.VectorType(_I32, LANES), list(range(LANES - 1, 2 * LANES - 1)))
+        return builder.shuffle_vector(*arguments, indices)
+
+    return f32x16(f32x16, f32x16), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def offset(typing: Any, pointer: Any, index: Any) -> Any:
     """The pointer to `pointer[index]`."""
 
@@ -363,8 +374,10 @@ def _vector_damping(typing: Any, x: Any, y: Any, factor: Any) -> Any:
         root = builder.fmul(square, inverse)
         slope = builder.fmul(builder.fmul(factor, _constant(0.5)), inverse)
         rest = _fma(builder, builder.fneg(root), root, square)
-        divisor = _fma(builder, slope, rest, _fma(builder, factor, root, one))
-        quotient = _call(builder, "llvm.x86.avx512.rcp14.ps.512", [divisor, *every_lane])
+        estimate = _fma(builder, factor, root, one)
+        divisor = _fma(builder, slope, rest, estimate)
+        # The inverse of the estimate is near enough for its Newton step, and need not wait for the refined divisor.
+        quotient = _call(builder, "llvm.x86.avx512.rcp14.ps.512", [estimate, *every_lane])
         return builder.fmul(quotient, _fma(builder, builder.fneg(divisor), quotient, _constant(2.0)))
 
     return f32x16(f32x16, f32x16, f32x16), generate
