@@ -89,9 +89,12 @@ def create_backend(
 
         return TVL1CUDABackend(values, device=device)
     if name == "native":
+        from flowprep.flow.tvl1.jit import select_target
+
+        select_target(cpu_baseline)  # before any kernel is seen
         from flowprep.flow.tvl1.cpu import NativeBackend
 
-        return NativeBackend(values, num_threads=num_threads, cpu_baseline=cpu_baseline)
+        return NativeBackend(values, num_threads=num_threads)
     from flowprep.flow.opencv import DISBackend, FarnebackBackend, TVL1Backend
 
     if name == "opencv":

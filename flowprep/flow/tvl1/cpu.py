@@ -13,7 +13,7 @@ import numpy.typing as npt
 from flowprep.flow.backend import FlowBackend, padded
 from flowprep.flow.tvl1.cpu_kernels import Numbers, build_pyramid, pair_flow, pair_flow_with_illumination, shrink_flow
 from flowprep.flow.tvl1.cpu_levels import Geometry, Rooms, aligned_zeros, make_rooms
-from flowprep.flow.tvl1.jit import build, select_target
+from flowprep.flow.tvl1.jit import build
 from flowprep.flow.tvl1.params import MIN_SIDE, TVL1CPUParameters, TVL1CUDAParameters
 
 _NO_FLOW = np.zeros((2, 0, 0), np.float32)
@@ -38,9 +38,7 @@ class NativeBackend(FlowBackend):
         parameters: TVL1CPUParameters | TVL1CUDAParameters,
         *,
         num_threads: int = 1,
-        cpu_baseline: str | None = None,
     ) -> None:
-        select_target(cpu_baseline)
         self._values = parameters
         self._numbers = _numbers(parameters)
         self._kernel = pair_flow if parameters.gamma == 0 else pair_flow_with_illumination

@@ -10,6 +10,7 @@ first, so that any number may start at once on a shared disk.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -27,6 +28,7 @@ import llvmlite
 import llvmlite.binding
 import numba
 from numba.core import config as numba_config
+from numba.core.codegen import get_host_cpu_features
 from numba.core.registry import cpu_target
 
 from flowprep.errors import SettingsError
@@ -39,6 +41,7 @@ _INTERNAL = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, 
 
 _logger = logging.getLogger(__name__)
 _lock = threading.Lock()
+_selected: str | None = None  # the baseline that this process compiles for
 
 
 def device_function(function: Callable[..., Any]) -> Any:
@@ -57,24 +60,36 @@ def kernel_part(function: Callable[..., Any]) -> Any:
 
 
 def select_target(baseline: str | None) -> None:
-    """Compile for this processor (None) or for a baseline, in this process from its first kernel on.
+    """Compile for this processor (None) or for a baseline, in this process for good.
 
-    Raises SettingsError where this processor lacks the baseline, or Numba has compiled for another target in this
-    process before.
+    To be called before the modules of the kernels are imported: Numba takes its target when it sees the first function.
+
+    Raises SettingsError where this processor lacks the baseline, or Numba has taken another target before.
     """
+    global _selected
+    if baseline == _selected and baseline is not None:
+        return
     if baseline is not None:
-        features = llvmlite.binding.get_host_cpu_features()
-        missing = [name for name in _FEATURES[baseline] if not features.get(name)]
+        host = llvmlite.binding.get_host_cpu_features()
+        missing = [name for name in _FEATURES[baseline] if not host.get(name)]
         if missing:
             raise SettingsError(f"this processor has no {', '.join(missing)}, which {baseline} needs; leave it out")
-        with _lock:
+    with _lock:
+        before = numba_config.CPU_NAME, numba_config.CPU_FEATURES
+        if baseline is not None:
             numba_config.CPU_NAME, numba_config.CPU_FEATURES = baseline, ""
-    _, name, _ = target()
-    if (name if name in _FEATURES else None) != baseline:
-        raise SettingsError(
-            f"Numba compiles for {name} in this process already and cannot for {baseline or 'this processor'} as well; "
-            "use one process for each"
-        )
+        # The name that Numba gives follows the configuration; the features are those that it really compiles for.
+        wanted = numba_config.CPU_FEATURES
+        if wanted is None:
+            wanted = get_host_cpu_features()
+        if _selected is None and target()[2] == wanted:
+            _selected = baseline
+            return
+        numba_config.CPU_NAME, numba_config.CPU_FEATURES = before
+    raise SettingsError(
+        f"Numba compiles for {_selected or 'this processor'} in this process already and cannot for "
+        f"{baseline or 'this processor'} as well; use one process for each"
+    )
 
 
 def target() -> tuple[str, str, str]:
@@ -114,8 +129,16 @@ class Kernel:
             try:
                 return self._compile_for(signature, folder)
             except Exception as error:  # noqa: BLE001 - a damaged or vanished cache costs time, never a run
-                _logger.warning("compiled kernels in %s cannot be used (%s); compiling without them", folder, error)
+                _logger.warning("compiled kernels in %s cannot be used (%s); compiling anew", folder, error)
+            with contextlib.suppress(Exception):
+                self._remove_from(folder)
+                return self._compile_for(signature, folder)
         return self._compile_for(signature, None)
+
+    def _remove_from(self, folder: Path) -> None:
+        """Remove this kernel's files, so that no later process meets them; one that writes them now only loses time."""
+        for path in folder.glob(f"*/*.{self._function.__name__}-*"):
+            path.unlink(missing_ok=True)
 
     def _compile_for(self, signature: tuple[Any, ...], folder: Path | None) -> Callable[..., Any]:
         name = self._function.__name__

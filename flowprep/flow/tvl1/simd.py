@@ -7,8 +7,8 @@ spread over all lanes, and the arithmetic of `pointwise.py` compiles for it as i
 
 Every operation is one IEEE operation a lane, in the order written, with `fma` only where it is written; nothing is
 reassociated. So results depend neither on the loop around an expression nor on the width of the machine's registers:
-LLVM makes one AVX-512, two AVX2 or four NEON instructions of an operation. The exception is `damping`, which takes the
-approximate instructions of AVX-512 where the target has them (see there).
+LLVM makes one AVX-512, two AVX2 or four NEON instructions of an operation. Nor do they depend on the processor: the one
+approximate instruction that is used leaves no trace, see Note [estimates change no bit].
 
 Loads and stores are unaligned and unchecked, by pointers to float32 (`pointer_to`).
 """
@@ -36,8 +36,6 @@ _MASK = ir.VectorType(ir.IntType(1), LANES)
 _FLOATS = types.CPointer(types.float32)  # type: ignore[attr-defined]
 _FLUSH = 0x8040
 """Bits FTZ and DAZ of MXCSR: denormal results and operands count as 0."""
-_TINY = 1e-30
-"""Added to the square under a root, so that its inverse is finite; it changes no root above 1e-12."""
 
 
 class _VectorType(types.Type):
@@ -355,30 +353,28 @@ def _select_overload(condition: Any, x: Any, y: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _vector_damping(typing: Any, x: Any, y: Any, factor: Any) -> Any:
-    """IEEE operations, or where the target has AVX-512 two estimates with a Newton step on each.
+    """An IEEE root, and an inverse by two Newton steps from an estimate; with AVX-512 from its 14-bit instruction.
 
-    The estimates (rsqrt14, rcp14) are good to 14 bits, the result to 22 (`tests/prep/test_tvl1_simd.py`). IEEE square
-    roots and divisions take 44 of the 70 cycles of a block of 16 pixels otherwise. The estimates' last bits are a
-    processor's own, which is why `--cpu-baseline` is a target without AVX-512.
+    Note [estimates change no bit]: after the second step the inverse is the same float whatever the estimate was, if it
+    had 12 bits: the correctly rounded one, but for 3 of 2^23 mantissas, where it is a neighbour. So a processor's own
+    estimate leaves no trace, and flow has the same bits with AVX-512 as with IEEE divisions (`test_tvl1_simd.py`), which
+    would take 10 more of the 40 cycles of a block.
     """
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         x, y, factor = arguments
         one = _constant(1.0)
-        if "+avx512f" not in context.codegen().magic_tuple()[2]:
-            root = _call(builder, "llvm.sqrt.v16f32", [_fma(builder, x, x, builder.fmul(y, y))])
-            return builder.fdiv(one, _fma(builder, factor, root, one))
-        every_lane = [_constant(0.0), ir.Constant(ir.IntType(16), -1)]
-        square = _fma(builder, x, x, _fma(builder, y, y, _constant(_TINY)))
-        inverse = _call(builder, "llvm.x86.avx512.rsqrt14.ps.512", [square, *every_lane])
-        root = builder.fmul(square, inverse)
-        slope = builder.fmul(builder.fmul(factor, _constant(0.5)), inverse)
-        rest = _fma(builder, builder.fneg(root), root, square)
-        estimate = _fma(builder, factor, root, one)
-        divisor = _fma(builder, slope, rest, estimate)
-        # The inverse of the estimate is near enough for its Newton step, and need not wait for the refined divisor.
-        quotient = _call(builder, "llvm.x86.avx512.rcp14.ps.512", [estimate, *every_lane])
-        return builder.fmul(quotient, _fma(builder, builder.fneg(divisor), quotient, _constant(2.0)))
+        root = _call(builder, "llvm.sqrt.v16f32", [_fma(builder, x, x, builder.fmul(y, y))])
+        divisor = _fma(builder, factor, root, one)
+        if "+avx512f" in context.codegen().magic_tuple()[2]:
+            every_lane = [_constant(0.0), ir.Constant(ir.IntType(16), -1)]
+            inverse = _call(builder, "llvm.x86.avx512.rcp14.ps.512", [divisor, *every_lane])
+        else:
+            inverse = builder.fdiv(one, divisor)
+        minus = builder.fneg(divisor)
+        for _ in range(2):
+            inverse = _fma(builder, inverse, _fma(builder, minus, inverse, one), inverse)
+        return inverse
 
     return f32x16(f32x16, f32x16, f32x16), generate
 
