@@ -50,7 +50,7 @@ def setting(
 ) -> Any:
     """A dataclass field with a default, a help text, limits, and the command line option if it has one of its own.
 
-    `added` after stores of the format were written: JSON without it means its default.
+    `added` after stores of the format were written: its default is left out of JSON, which stays as it was.
     """
     metadata = {
         "help": help,
@@ -76,11 +76,12 @@ class Settings:
             object.__setattr__(self, field.name, _checked(field.name, value, hints[field.name], field.metadata))
 
     def to_json(self) -> dict[str, Any]:
-        """A plain JSON object of all fields."""
+        """A plain JSON object of all fields, without those that were `added` later and have their default."""
         return {
             field.name: value.to_json() if isinstance(value, Settings) else value
             for field in dataclasses.fields(self)
             for value in (getattr(self, field.name),)
+            if not (field.metadata.get("added") and value == field.default)
         }
 
     @classmethod
@@ -221,8 +222,8 @@ class FlowSettings(Settings):
     )
     cpu_baseline: str | None = setting(
         None,
-        "Compile the kernels of native for this processor level, without approximate instructions, so that unlike "
-        "machines compute the same bytes. [default: for the processor at hand]",
+        "Compile the kernels of native for this processor level, so that unlike machines run the same instructions. "
+        "[default: for the processor at hand]",
         choices=CPU_BASELINES,
         option="--cpu-baseline",
         added=True,
@@ -470,3 +471,41 @@ class SynthSettings(Settings):
     def num_frames(self) -> int:
         """Frames of a video, one more than its flow steps."""
         return self.num_steps + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings(Settings):
+    """What `flowprep bench` measures, see `flowprep.bench`."""
+
+    num_pairs: int = setting(
+        8, "Pairs of frames, spread over the videos.", minimum=1, maximum=100_000, option="--pairs", metavar="N"
+    )
+    num_repeats: int = setting(
+        3,
+        "Times that each pair is computed; the median counts.",
+        minimum=1,
+        maximum=1000,
+        option="--repeats",
+        metavar="N",
+    )
+    compare: str | None = setting(
+        None,
+        "Compute every pair with this backend too, in turns, and show both side by side.",
+        choices=("opencv",),
+        option="--compare",
+    )
+    hours_for: str = setting(
+        "ucf101",
+        "Data set whose hours are estimated: ucf101, hmdb51, kinetics400, ssv2, or its videos and mean number of "
+        "frames, such as 13320x185.",
+        option="--hours-for",
+        metavar="SIZE",
+    )
+    jobs: int = setting(
+        0,
+        "Processes that the hours are estimated for; 0 is one a core.",
+        minimum=0,
+        maximum=1_000_000,
+        option="--jobs",
+        metavar="N",
+    )

@@ -231,7 +231,7 @@ def execute(request: Request, listener: Listener | None = None) -> Summary:
         finish(out, prepared.settings, prepared.listing, counts.passing(videos, _rows(publisher, videos)))
         seconds = round(time.perf_counter() - started, 3)
         record.append("end", seconds=seconds, states=counts.states)
-    mixture = _mixture(builds, prepared.settings)
+    mixture = _mixture(builds)
     for note in mixture:
         heard.note(note)
     missing = dataclasses.replace(prepared.listing, videos=tuple(counts.missing))
@@ -267,13 +267,11 @@ def _builds_so_far(out: Path) -> Counter[str]:
         return Counter()
 
 
-def _mixture(builds: Mapping[str, int], settings: ExtractSettings) -> list[str]:
+def _mixture(builds: Mapping[str, int]) -> list[str]:
     """A note where unlike machines or versions have made one store."""
     if len(builds) < 2:
         return []
-    pinned = settings.flow.cpu_baseline is not None or settings.flow.backend != "native"
-    cure = "" if pinned else "; --cpu-baseline avoids that for unlike processors"
-    return [f"flow was computed by {len(builds)} builds ({', '.join(sorted(builds))}): last bits may differ{cure}"]
+    return [f"flow was computed by {len(builds)} builds ({', '.join(sorted(builds))}): last bits may differ"]
 
 
 def _warm_up(settings: ExtractSettings) -> None:

@@ -357,8 +357,8 @@ def _vector_damping(typing: Any, x: Any, y: Any, factor: Any) -> Any:
 
     Note [estimates change no bit]: after the second step the inverse is the same float whatever the estimate was, if it
     had 12 bits: the correctly rounded one, but for 3 of 2^23 mantissas, where it is a neighbour. So a processor's own
-    estimate leaves no trace, and flow has the same bits with AVX-512 as with IEEE divisions (`test_tvl1_simd.py`), which
-    would take 10 more of the 40 cycles of a block.
+    estimate leaves no trace, and flow has the same bits with AVX-512 as with IEEE divisions (`test_tvl1_simd.py`),
+    which take a tenth to a fifth more time.
     """
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
