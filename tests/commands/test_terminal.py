@@ -11,6 +11,7 @@ import numpy as np
 from helpers.command import FLOWPREP, flowprep
 from helpers.media import moving_frames, write_video
 
+from flowprep.config import BACKENDS
 from flowprep.flowfile import read_flow
 
 
@@ -78,7 +79,7 @@ def test_names_that_would_break_a_terminal_are_escaped(tmp_path: Path) -> None:
 
 def test_doctor_and_flow(tmp_path: Path) -> None:
     health = json.loads(flowprep("doctor", "--json").stdout)
-    assert {status["name"] for status in health["backends"]} == {"opencv", "opencv-cuda", "dis", "farneback"}
+    assert {status["name"] for status in health["backends"]} == set(BACKENDS)
     assert health["versions"]["flowprep"]
     assert health["free_bytes"] > 0
     frames = moving_frames(2, width=96, height=80)

@@ -15,6 +15,7 @@ import click
 import pytest
 
 from flowprep.config import (
+    BenchSettings,
     DecodeSettings,
     ExtractSettings,
     FlowSettings,
@@ -44,6 +45,7 @@ SECTIONS: dict[str, dict[str, type[Settings]]] = {
         "run": RunSettings,
     },
     "flow": {"flow": FlowSettings},
+    "bench": {"bench": BenchSettings, "flow": FlowSettings, "resize": ResizeSettings},
     "synth": {"synth": SynthSettings},
 }
 """Command to section (the first half of a value's name) to settings."""
@@ -63,6 +65,13 @@ WITHOUT_OPTION = {
         "flow.step": "two images have one step",
         "flow.backward": "exchange the images",
     },
+    "bench": {
+        "flow.parameters": "by --param NAME=VALUE",
+        "flow.step": "neighbouring frames are measured",
+        "flow.backward": "it takes the same time",
+        "resize.width": "one rule of size is enough for a measurement",
+        "resize.height": "one rule of size is enough for a measurement",
+    },
     "synth": {},
 }
 """Fields that have no option of their own, and why."""
@@ -73,6 +82,7 @@ NOT_A_SETTING = {
         "overwrite", "as_json",
     },
     "flow": {"source", "target", "out", "parameters"},
+    "bench": {"videos", "parameters", "as_json"},
     "synth": {"out"},
 }  # fmt: skip
 """Options and arguments that are no field of settings."""
@@ -133,7 +143,12 @@ def test_no_option_stands_for_two_things(command: str) -> None:
 
 @pytest.mark.parametrize("command", SECTIONS)
 def test_defaults_are_those_of_the_settings(command: str) -> None:
-    required = {"extract": ["--dataset", "folder"], "flow": ["a.png", "b.png", "-o", "f.flo"], "synth": ["out"]}
+    required = {
+        "extract": ["--dataset", "folder"],
+        "flow": ["a.png", "b.png", "-o", "f.flo"],
+        "bench": ["videos"],
+        "synth": ["out"],
+    }
     values = parsed(command, *required[command]).params
     for section, settings in SECTIONS[command].items():
         assert settings_from(section, settings, values) == settings()

@@ -29,7 +29,10 @@ UNUSUAL = ExtractSettings(
 )
 
 
-@pytest.mark.parametrize("settings", [ExtractSettings(), UNUSUAL])
+WITH_BASELINE = ExtractSettings(flow=FlowSettings(backend="native", variant="cpu", cpu_baseline="x86-64-v3"))
+
+
+@pytest.mark.parametrize("settings", [ExtractSettings(), UNUSUAL, WITH_BASELINE])
 def test_settings_survive_json(settings: ExtractSettings) -> None:
     assert ExtractSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
 
@@ -45,9 +48,17 @@ def test_settings_survive_json(settings: ExtractSettings) -> None:
         (lambda: JpegSettings(quality=101), "`quality` must be at most 100, got 101"),
         (lambda: JpegSettings(progressive=True), "`progressive` must be false"),
         (lambda: DecodeSettings(on_damage="ignore"), "`on_damage` must be one of fail, keep-prefix, keep-flagged"),
-        (lambda: FlowSettings(backend="brox"), "`backend` must be one of auto, opencv"),
+        (lambda: FlowSettings(backend="brox"), "`backend` must be one of auto, native, opencv"),
         (lambda: FlowSettings(backend="dis", variant="cpu"), "`variant` is for TV-L1"),
-        (lambda: FlowSettings(backend="opencv", variant="cuda"), "cuda needs opencv-cuda"),
+        (lambda: FlowSettings(backend="opencv", variant="cuda"), "not cuda; cuda needs native or opencv-cuda"),
+        (lambda: FlowSettings(cpu_baseline="x86-64-v9"), "`cpu_baseline` must be one of x86-64-v3, got 'x86-64-v9'"),
+        *(
+            (
+                lambda backend=backend: FlowSettings(backend=backend, cpu_baseline="x86-64-v3"),
+                f"`cpu_baseline` is for the backend native and not for {backend}; leave it out",
+            )
+            for backend in ("opencv", "opencv-cuda", "dis", "farneback")
+        ),
         (lambda: ResizeSettings(width=3), "`width` and `height` go together"),
         (lambda: ResizeSettings(width=3, height=3), "not both"),
         (lambda: StoreSettings(layout="tsn"), "is a JPEG tree's; use it with --format jpeg"),
@@ -69,6 +80,15 @@ def test_settings_survive_json(settings: ExtractSettings) -> None:
 def test_wrong_settings_are_one_sentence(make: Any, message: str) -> None:
     with pytest.raises(SettingsError, match=message.replace("(", r"\(")):
         make()
+
+
+def test_json_from_before_a_setting_was_added_is_read_and_written_as_it_was() -> None:
+    """Shards repeat their manifest's settings as text: the text of an old store must not change."""
+    old = {"backend": "opencv", "variant": "cpu", "step": 1, "backward": False, "parameters": {}}
+    settings = FlowSettings.from_json(old)
+    assert settings.cpu_baseline is None
+    assert settings.to_json() == old
+    assert WITH_BASELINE.flow.to_json()["cpu_baseline"] == "x86-64-v3"
 
 
 def test_a_settings_error_is_a_value_error() -> None:

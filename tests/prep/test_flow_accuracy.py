@@ -14,12 +14,14 @@ from flowprep.flowfile import UNKNOWN_PX, read_flow
 
 pytestmark = needs_shared
 
-# Mean end-point error in pixels over known pixels, measured with OpenCV 5.0.0: 0.1567, 0.1373 (crop), 0.4402, 0.2255,
-# 0.3273. The bands leave room for other builds (IPP on: 0.1568).
+# Mean end-point error in pixels over known pixels, measured with OpenCV 5.0.0: 0.1567, 0.4402, 0.2255, 0.3273; native
+# 0.1568 (cpu) and 0.1558 (cuda). The bands leave room for other builds (OpenCV with IPP on: 0.1568).
 CROP = (slice(100, 228), slice(200, 360))
 WHOLE = (slice(None), slice(None))
 BANDS: list[tuple[str, dict[str, Any], tuple[slice, slice], float, float]] = [
     ("opencv", {}, WHOLE, 0.152, 0.161),
+    ("native", {"variant": "cpu"}, WHOLE, 0.155, 0.158),
+    ("native", {"variant": "cuda"}, WHOLE, 0.154, 0.157),
     ("dis", {}, WHOLE, 0.42, 0.46),
     ("dis", {"preset": "medium"}, WHOLE, 0.21, 0.24),
     ("farneback", {}, WHOLE, 0.31, 0.345),

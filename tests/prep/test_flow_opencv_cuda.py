@@ -156,12 +156,9 @@ def test_errors_on_the_device_become_video_errors_and_the_backend_lives_on(
         assert backend.compute(frames[:-1], frames[1:]).shape == (5, 48, 64, 2)
 
 
-def test_auto_takes_it_where_cuda_answers() -> None:
-    name, variant, note = resolve("auto")
-    assert (name, variant) == ("opencv-cuda", "cuda")
-    assert note is not None
-    assert "provisional" in note
-    assert resolve("auto", "cpu")[:2] == ("opencv", "cpu")
+def test_auto_never_takes_it_although_cuda_answers() -> None:
+    assert resolve("opencv-cuda") == ("opencv-cuda", "cuda")
+    assert resolve("auto") == resolve("auto", "cuda") == ("native", "cuda")
 
 
 @pytest.mark.parametrize(
@@ -177,9 +174,10 @@ def test_without_a_device_the_reason_is_told_and_nothing_falls_back(
     assert status.cure
     with pytest.raises(BackendUnavailableError, match=reason):
         create_backend("opencv-cuda")
-    assert resolve("auto")[0] == "opencv"
 
 
 def test_parameters_of_the_other_variant_are_refused() -> None:
-    with pytest.raises(SettingsError, match=r"`inner_iterations` for opencv-cuda .*one of opencv \(variant cpu\)"):
+    with pytest.raises(
+        SettingsError, match=r"`inner_iterations` for opencv-cuda .*one of native \(variant cpu\), opencv"
+    ):
         create_backend("opencv-cuda", parameters={"inner_iterations": 3})

@@ -17,8 +17,10 @@ SHARED = ("tau", "lambda", "theta", "num_scales", "num_warps", "epsilon", "scale
 
 
 def test_names_of_both_variants() -> None:
-    assert parameter_names("opencv", "cpu") == (*SHARED, "inner_iterations", "outer_iterations", "median_filtering")
-    assert parameter_names("opencv-cuda", "cuda") == (*SHARED, "iterations")
+    for backend in ("native", "opencv"):
+        assert parameter_names(backend, "cpu") == (*SHARED, "inner_iterations", "outer_iterations", "median_filtering")
+    for backend in ("native", "opencv-cuda"):
+        assert parameter_names(backend, "cuda") == (*SHARED, "iterations")
 
 
 def test_defaults_are_opencvs() -> None:
@@ -76,9 +78,21 @@ def test_lambda_has_two_spellings_but_one_value(name: str) -> None:
             {"num_warp": 3},
             r"`num_warp` for opencv \(variant cpu\) \(did you mean `num_warps`\?\); known are tau, lambda",
         ),
-        ("opencv", "cpu", {"iterations": 3}, r"`iterations` .*it is one of opencv-cuda \(variant cuda\)"),
+        (
+            "opencv",
+            "cpu",
+            {"iterations": 3},
+            r"`iterations` .*it is one of native \(variant cuda\), opencv-cuda \(variant cuda\)",
+        ),
+        (
+            "native",
+            "cpu",
+            {"iterations": 3},
+            r"`iterations` for native \(variant cpu\); it is one of native \(variant cu",
+        ),
+        ("native", "cuda", {"median_filtering": 3}, r"`median_filtering` for native \(variant cuda\); it is one of"),
         ("opencv", "cpu", {"tau_": 3}, "unknown flow parameter `tau_`"),
-        ("dis", None, {"num_warps": 3}, r"`num_warps` for dis; it is one of opencv"),
+        ("dis", None, {"num_warps": 3}, r"`num_warps` for dis; it is one of native"),
         ("dis", None, {"preset": "slow"}, "`preset` must be one of ultrafast, fast, medium, got 'slow'"),
         ("dis", None, {"patch_stride": 9}, r"`patch_stride` must be at most `patch_size` \(8\), got 9"),
         ("dis", None, {"coarsest_scale": 1}, r"`coarsest_scale` must be at least `finest_scale` \(2\), got 1"),

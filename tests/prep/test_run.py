@@ -169,7 +169,9 @@ def test_every_flow_joins_images_that_are_a_step_apart(tmp_path: Path, step: int
             first, Numbered.num_prepared = Numbered.num_prepared, Numbered.num_prepared + len(frames)
             return list(range(first, first + len(frames)))
 
-        def _compute(self, sources: Sequence[int], targets: Sequence[int], height: int, width: int) -> object:
+        def _compute(
+            self, sources: Sequence[int], targets: Sequence[int], height: int, width: int, initial_flow: object
+        ) -> object:
             pairs.extend(zip(sources, targets, strict=True))
             return np.zeros((len(sources), height, width, 2), np.float32)
 

@@ -172,17 +172,21 @@ def cache_folder() -> Path | None:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     for base in _cache_bases():
-        folder = base / "kernels" / f"{target()[1]}-{digest.hexdigest()[:16]}"
+        kernels = base / "kernels"
+        folder = kernels / f"{target()[1]}-{digest.hexdigest()[:16]}"
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            base.parent.mkdir(parents=True, exist_ok=True)
+            for made in (base, kernels, folder):
+                made.mkdir(mode=0o700, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError:
             continue
-        if _is_private(folder):
+        if all(_is_private(made) for made in (base, kernels, folder)):
             return folder
     _logger.warning(
-        "no folder for compiled kernels can be written; set FLOWPREP_CACHE_DIR to one, or each process compiles"
+        "no folder for compiled kernels is this user's alone and can be written; set FLOWPREP_CACHE_DIR to one, "
+        "or each process compiles"
     )
     return None
 
@@ -191,8 +195,12 @@ def _cache_bases() -> list[Path]:
     """Folders that may hold compiled code, best first."""
     if "FLOWPREP_CACHE_DIR" in os.environ:
         return [Path(os.environ["FLOWPREP_CACHE_DIR"])]
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [home / "flowprep", Path(tempfile.gettempdir()) / f"flowprep-{os.getuid()}"]
+    temporary = Path(tempfile.gettempdir()) / f"flowprep-{os.getuid()}"
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a container's user may have no home
+        return [temporary]
+    return [home / "flowprep", temporary]
 
 
 def _is_private(folder: Path) -> bool:

@@ -355,10 +355,10 @@ def _select_overload(condition: Any, x: Any, y: Any) -> Any:
 def _vector_damping(typing: Any, x: Any, y: Any, factor: Any) -> Any:
     """An IEEE root, and an inverse by two Newton steps from an estimate; with AVX-512 from its 14-bit instruction.
 
-    Note [estimates change no bit]: after the second step the inverse is the same float whatever the estimate was, if it
-    had 12 bits: the correctly rounded one, but for 3 of 2^23 mantissas, where it is a neighbour. So a processor's own
-    estimate leaves no trace, and flow has the same bits with AVX-512 as with IEEE divisions (`test_tvl1_simd.py`),
-    which take a tenth to a fifth more time.
+    Note [estimates change no bit]: after the second step the inverse is the same float whatever the estimate was, from
+    12 bits to one unit in the last place: the correctly rounded one, but for 3 of 2^23 mantissas, where it is a
+    neighbour. So a processor's own estimate leaves no trace, and flow has the same bits with AVX-512 as with IEEE
+    divisions (`test_tvl1_simd.py`), which take a tenth to a fifth more time.
     """
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
@@ -370,7 +370,8 @@ def _vector_damping(typing: Any, x: Any, y: Any, factor: Any) -> Any:
             every_lane = [_constant(0.0), ir.Constant(ir.IntType(16), -1)]
             inverse = _call(builder, "llvm.x86.avx512.rcp14.ps.512", [divisor, *every_lane])
         else:
-            inverse = builder.fdiv(one, divisor)
+            # As good as such an estimate and no better: from the very inverse, the greatest mantissa would not change.
+            inverse = builder.fdiv(_constant(1.0 - 2.0**-13), divisor)
         minus = builder.fneg(divisor)
         for _ in range(2):
             inverse = _fma(builder, inverse, _fma(builder, minus, inverse, one), inverse)
