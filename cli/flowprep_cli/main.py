@@ -11,6 +11,7 @@ import click
 
 from flowprep import __version__
 from flowprep.errors import FlowprepError
+from flowprep_cli.bench import bench
 from flowprep_cli.doctor import doctor
 from flowprep_cli.extract import extract
 from flowprep_cli.flow import flow
@@ -29,7 +30,7 @@ def cli() -> None:
     """  # noqa: D301 - click takes the backspace as "do not wrap"
 
 
-for command in (extract, info, flow, doctor, synth):
+for command in (extract, info, flow, doctor, bench, synth):
     cli.add_command(command)
 
 

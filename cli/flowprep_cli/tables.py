@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flowprep.bench import BenchResult
 from flowprep.describe import Description
 from flowprep.doctor import Health
-from flowprep_cli.progress import size_text
+from flowprep_cli.progress import printable, size_text
 
 
 def _print(rows: Sequence[tuple[str, str]]) -> None:
@@ -80,3 +81,46 @@ def show_health(health: Health) -> None:
     _print(rows)
     if health.advice:
         _print([("to do", sentence) for sentence in health.advice])
+
+
+def show_bench(result: BenchResult) -> None:
+    """Print what `flowprep bench` measured: a line a pair, then the sums."""
+    comparison, size = result.comparison, result.dataset
+    measured = [result.measured, *([comparison.other] if comparison else [])]
+    header = ["pair", "size", *(f"{one.title} ms" for one in measured)]
+    if comparison:
+        header += ["ratio", "median px", "mean px", "max px", "equal codes"]
+    lines = [header]
+    for k, pair in enumerate(result.pairs):
+        line = [f"{printable(pair.video)} {pair.index}", f"{pair.width}x{pair.height}"]
+        line += [f"{1000 * one.pair_seconds[k]:.1f}" for one in measured]
+        if comparison:
+            found = comparison.differences[k]
+            lengths = [f"{value:.5f}" for value in (found.median_px, found.mean_px, found.max_px)]
+            line += [f"{comparison.ratios[k]:.1f}", *lengths, f"{100 * found.equal_codes:.2f} %"]
+        lines.append(line)
+    _print_columns(lines)
+    print()
+    work = f"the flow alone of {size.name}, {size.num_videos} videos of {size.mean_frames} frames"
+    rows = [("hours", f"for {work}: pairs x mean time of a pair / {result.jobs} jobs")]
+    rows += [
+        (one.title, f"{1000 * one.median_seconds:.1f} ms a pair (median), {_hours_text(one.hours)}") for one in measured
+    ]
+    if comparison:
+        lower, median, upper = comparison.ratio_quartiles
+        faster = f"{result.measured.title} is {median:.1f} times as fast (quartiles {lower:.1f} to {upper:.1f})"
+        setup = f"OpenCV {result.opencv_version}, one thread each, {result.num_repeats} repeats in turns"
+        rows += [("ratio", faster), ("compared with", setup)]
+    _print(rows)
+
+
+def _print_columns(lines: Sequence[Sequence[str]]) -> None:
+    """Print a table with its header line, the first column left and the others right, without wrapping."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *others in lines:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        print("  ".join([first.ljust(widths[0]), *cells]))
+
+
+def _hours_text(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"

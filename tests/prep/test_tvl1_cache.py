@@ -116,7 +116,7 @@ def test_without_a_folder_to_write_each_process_compiles(filled: tuple[Path, str
     (tmp_path / "file").write_bytes(b"")
     digest, told = finish(start(tmp_path / "file" / "cache"))
     assert digest == filled[1]
-    assert "no folder for compiled kernels can be written; set FLOWPREP_CACHE_DIR" in told
+    assert "no folder for compiled kernels is this user's alone" in told
 
 
 def test_without_a_home_folder_code_is_kept_in_a_private_temporary_one(
