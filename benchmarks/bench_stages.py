@@ -61,6 +61,7 @@ class ReplayBackend(FlowBackend):
     """Hands out flow that was computed before. Tell it with `rewind` which video comes next."""
 
     name = "replay"
+    build = "replay"
     variant = None
 
     def __init__(self, recorded: Sequence[npt.NDArray[np.float32]]) -> None:
@@ -78,7 +79,12 @@ class ReplayBackend(FlowBackend):
         return list(range(first, self._num_prepared))
 
     def _compute(
-        self, sources: Sequence[Any], targets: Sequence[Any], height: int, width: int
+        self,
+        sources: Sequence[Any],
+        targets: Sequence[Any],
+        height: int,
+        width: int,
+        initial_flow: npt.NDArray[np.float32] | None,
     ) -> npt.NDArray[np.float32]:
         return self._flow_px[sources[0] : targets[-1]]
 

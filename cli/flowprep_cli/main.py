@@ -42,6 +42,8 @@ def main() -> None:
     """
     # Notes come from the run's listener; a second copy from the logger of the library would only repeat them.
     logging.getLogger("flowprep").addHandler(logging.NullHandler())
+    # But that kernels are being compiled, or cannot be kept, is said nowhere else.
+    logging.getLogger("flowprep.flow").addHandler(logging.StreamHandler())
     # A batch system ends a job with SIGTERM: stop as cleanly as for Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
