@@ -4,6 +4,7 @@
 
 speed      a pair against OpenCV's CPU object, both variants
 accuracy   variant cpu against OpenCV and ground truth, variant cuda against the NumPy reference
+steps      an iteration, a warp and a median filter of OpenCV and of ours
 stages     where the time goes, and the machine's limits
 scaling    threads and processes against a bare loop of arithmetic
 extract    whole runs against kernels alone
@@ -20,12 +21,13 @@ from typing import Any
 import cv2
 from common import cores, print_result
 from tvl1_accuracy import TARGET, measure_accuracy, measure_reference
+from tvl1_differences import measure_differences
 from tvl1_pairs import DATA, real_pairs, true_pairs
 from tvl1_scaling import TARGET_EXTRACT, TARGET_SCALING, measure_extract, measure_scaling
 from tvl1_speed import TARGET_RATIO, measure_speed
 from tvl1_stages import measure_stages
 
-PARTS = ("speed", "accuracy", "stages", "scaling", "extract")
+PARTS = ("speed", "accuracy", "steps", "stages", "scaling", "extract")
 
 
 def main() -> None:
@@ -36,6 +38,7 @@ def main() -> None:
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "speed": lambda: measure_speed(real_pairs(data, 1 if quick else 2), repeats),
         "accuracy": lambda: accuracy(data, quick=quick),
+        "steps": lambda: measure_differences(real_pairs(data, 1)[: 3 if quick else 6], repeats),
         "stages": lambda: measure_stages(real_pairs(data, 1), repeats),
         "scaling": lambda: measure_scaling(
             [pair for pair in real_pairs(data, 1) if pair.dataset == "ucf101"], repeats, num_workers
