@@ -119,7 +119,7 @@ def perform(work: Work, task: Task) -> Done:
         seconds=time.perf_counter() - start,
         num_attempts=attempt,
         worker=f"{platform.node()}-{os.getpid()}",
-        build=backend.build if backend is not None else "",
+        build=backend.build if backend is not None and row.flows else "",
     )
 
 

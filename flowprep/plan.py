@@ -125,6 +125,8 @@ def _measure(present: Sequence[Video], folder: Path, settings: ExtractSettings) 
     num_threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
+        if backend is not None and chosen:
+            backend.warm_up()  # compiling is no part of what a video takes
         return [sample for video in chosen if (sample := _measure_one(video, folder, settings, backend)) is not None]
     finally:
         cv2.setNumThreads(num_threads)

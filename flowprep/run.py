@@ -7,8 +7,8 @@ bytes as one that was not.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
 import logging
 import time
 from collections import Counter
@@ -53,7 +53,7 @@ class Summary:
 
     `missing` counts missing videos by (class, split and part), one video once for each split that it is in; `failed`
     names the other ones that are not stored. `builds` counts the videos that each build of the flow backend has
-    computed (`FlowBackend.build`), in this run and those before it.
+    computed (`FlowBackend.build`), in this run and those before it, by the journals.
     """
 
     out: Path
@@ -205,7 +205,6 @@ def execute(request: Request, listener: Listener | None = None) -> Summary:
         durability=request.run.durability,
     )
     tally = Counter[str]()
-    builds = _builds_so_far(out)
     with journal.Journal(out / ".flowprep" / "journal") as record:
         jobs = num_jobs(request, len(todo))
         record.append("start", versions=journal.versions(), run=request.run.to_json(), jobs=jobs, num_todo=len(todo))
@@ -213,8 +212,6 @@ def execute(request: Request, listener: Listener | None = None) -> Summary:
         tasks = (Task(list_index=index, video=videos[index]) for index in todo)
         for done in executors.run_tasks(work, tasks, jobs):
             tally.update(videos=1, frames=done.row.frames, flows=done.row.flows)
-            if done.row.flows:
-                builds[done.build] += 1
             record.append(
                 "video",
                 id=done.row.id,
@@ -231,6 +228,7 @@ def execute(request: Request, listener: Listener | None = None) -> Summary:
         finish(out, prepared.settings, prepared.listing, counts.passing(videos, _rows(publisher, videos)))
         seconds = round(time.perf_counter() - started, 3)
         record.append("end", seconds=seconds, states=counts.states)
+    builds = _builds(out / ".flowprep" / "journal")
     mixture = _mixture(builds)
     for note in mixture:
         heard.note(note)
@@ -259,19 +257,22 @@ def execute(request: Request, listener: Listener | None = None) -> Summary:
     return summary
 
 
-def _builds_so_far(out: Path) -> Counter[str]:
-    """Videos by the build that computed them, as the last run of this store has left it."""
-    try:
-        return Counter(json.loads((out / "run.json").read_text("utf-8"))["builds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return Counter()
+def _builds(folder: Path) -> Counter[str]:
+    """Videos by the build that computed their flow, as the journals of this store's runs say."""
+    build_of: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for path in sorted(folder.glob("*.jsonl")):  # by the time at which they were begun
+            for event in journal.read_journal(path):
+                if event["event"] == "video":
+                    build_of[event["id"]] = event.get("build", "")
+    return Counter(build for build in build_of.values() if build)
 
 
 def _mixture(builds: Mapping[str, int]) -> list[str]:
     """A note where unlike machines or versions have made one store."""
     if len(builds) < 2:
         return []
-    return [f"flow was computed by {len(builds)} builds ({', '.join(sorted(builds))}): last bits may differ"]
+    return [f"flow was computed by {len(builds)} builds: {', '.join(sorted(builds))}; see docs/tvl1.md on their bits"]
 
 
 def _warm_up(settings: ExtractSettings) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["BackendStatus", "backends", "compute_flow", "create_backend", "parameter_names", "resolve"]
 
 _BATCH = 16
-"""Pairs that `compute_flow` hands to the backend at a time; bounds memory, changes no result."""
+"""Pairs that `compute_flow` hands to the backend at a time, at least; bounds memory, changes no result."""
 
 
 def compute_flow(
@@ -33,6 +33,7 @@ def compute_flow(
     step: int = 1,
     backward: bool = False,
     initial_flow: npt.NDArray[np.float32] | None = None,
+    num_threads: int | None = None,
     **parameters: float | int | str | bool,
 ) -> npt.NDArray[np.float32]:
     """Optical flow between the images of a video.
@@ -44,6 +45,7 @@ def compute_flow(
         step: Flow goes from image i to image i + step.
         backward: Flow goes from image i + step to image i instead.
         initial_flow: float32 of the result's shape, finite: what the search for each flow starts from (`native` only).
+        num_threads: Threads that `native` takes; None is one a core that this process may use. It changes no result.
         parameters: Parameters of the algorithm, see `parameter_names`; `lambda` may be written `lambda_`.
 
     Returns:
@@ -61,10 +63,16 @@ def compute_flow(
     if dtype != "uint8" or len(shape) not in (3, 4) or 0 in shape[1:] or (len(shape) == 4 and shape[3] != 3):
         raise SettingsError(f"`frames` must be uint8 (T, H, W) or (T, H, W, 3), not empty, got {dtype} {shape}")
     num_flows = max(shape[0] - step, 0)
+    num_threads = num_cores() if num_threads is None else num_threads
+    if num_threads < 1:
+        raise SettingsError(f"`num_threads` must be at least 1, got {num_threads}")
     expected = (num_flows, *shape[1:3], 2)
-    if initial_flow is not None and initial_flow.shape != expected:
-        raise SettingsError(f"`initial_flow` must be float32 {expected}, got {initial_flow.dtype} {initial_flow.shape}")
-    with create_backend(backend, variant=variant, parameters=parameters, num_threads=num_cores()) as running:
+    if initial_flow is not None and getattr(initial_flow, "shape", None) != expected:
+        given = getattr(initial_flow, "dtype", type(initial_flow).__name__)
+        raise SettingsError(
+            f"`initial_flow` must be float32 {expected}, got {given} {getattr(initial_flow, 'shape', '')}".rstrip()
+        )
+    with create_backend(backend, variant=variant, parameters=parameters, num_threads=num_threads) as running:
         import numpy as np
 
         from flowprep.resize import grey
@@ -72,8 +80,9 @@ def compute_flow(
         flow = np.empty(expected, np.float32)
         window: dict[int, PreparedFrame] = {}  # image index to frame, for the images that pairs still need
         num_prepared = 0
-        for first in range(0, num_flows, _BATCH):
-            last = min(first + _BATCH, num_flows)
+        batch = max(_BATCH, num_threads)
+        for first in range(0, num_flows, batch):
+            last = min(first + batch, num_flows)
             for index in [index for index in window if index < first]:
                 del window[index]
             images = frames[num_prepared : last + step]

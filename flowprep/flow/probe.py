@@ -48,11 +48,13 @@ def find_obstacle(backend: str) -> Obstacle | None:
 @functools.cache  # a failed import costs as much the second time
 def _find_numba_obstacle() -> Obstacle | None:
     try:
-        import numba  # noqa: F401
+        from numba import config
     except ModuleNotFoundError as error:
         return Obstacle(f"the module {error.name} is not installed", "pip install numba")
-    except ImportError as error:  # as for a NumPy that is newer than Numba knows
-        return Obstacle(f"importing numba failed: {error}", "pip install --upgrade numba")
+    except (ImportError, OSError) as error:  # a NumPy that is newer than Numba knows, a library that does not load
+        return Obstacle(f"importing numba failed: {error}", "pip install --upgrade --force-reinstall numba")
+    if config.DISABLE_JIT:
+        return Obstacle("NUMBA_DISABLE_JIT is set, so that Numba compiles nothing", "unset NUMBA_DISABLE_JIT")
     return None
 
 

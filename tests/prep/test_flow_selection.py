@@ -183,3 +183,17 @@ def test_names_and_defaults_are_known_without_numpy_numba_or_opencv() -> None:
         "import sys; from flowprep.flow import parameter_names; assert parameter_names('dis', None); "
         "heavy = {'numpy', 'numba', 'cv2'} & set(sys.modules); assert not heavy, heavy"
     )
+
+
+def test_a_numba_that_does_not_compile_is_a_reason_with_a_cure() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STATUSES],
+        env={"PYTHONPATH": str(ROOT), "NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    available, reason, cure = json.loads(done.stdout)["native"]
+    assert not available
+    assert "NUMBA_DISABLE_JIT" in reason
+    assert "unset NUMBA_DISABLE_JIT" in cure

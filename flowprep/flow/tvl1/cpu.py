@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, final
 
@@ -15,6 +16,10 @@ from flowprep.flow.tvl1.cpu_kernels import Numbers, build_pyramid, pair_flow, pa
 from flowprep.flow.tvl1.cpu_levels import Geometry, Rooms, aligned_zeros, make_rooms
 from flowprep.flow.tvl1.jit import build
 from flowprep.flow.tvl1.params import MIN_SIDE, TVL1CPUParameters, TVL1CUDAParameters
+
+_Arguments = Callable[[int, Rooms, int, int], tuple[Any, ...]]
+_ROWS_OF_A_MEMBER = 16
+"""Rows of a pair for which another thread is worth its waiting, at least."""
 
 _NO_FLOW = np.zeros((2, 0, 0), np.float32)
 
@@ -47,6 +52,7 @@ class NativeBackend(FlowBackend):
         self._rooms: list[Rooms] = []
         self._team_rooms: Rooms | None = None
         self._pool: ThreadPoolExecutor | None = None
+        self._pool_process = 0
         self.variant = "cpu" if isinstance(parameters, TVL1CPUParameters) else "cuda"
         self.parameters = parameters.to_json()
         self.build = build()
@@ -82,36 +88,26 @@ class NativeBackend(FlowBackend):
         counts = np.zeros((num_pairs, geometry.num_levels, self._values.num_warps), np.int64)
         starts = [_NO_FLOW] * num_pairs if initial_flow is None else [self._coarsest(f) for f in initial_flow]
 
-        def compute(k: int, rooms: Rooms, member: int = 0, num_members: int = 1) -> None:
-            self._kernel(
-                sources[k],
-                targets[k],
-                geometry.up,
-                geometry.up_tables,
-                rooms,
-                self._numbers,
-                starts[k],
-                flow[k],
-                counts[k],
-                member,
-                num_members,
-            )
+        def arguments(k: int, rooms: Rooms, member: int, num_members: int) -> tuple[Any, ...]:
+            images = sources[k], targets[k], geometry.up, geometry.up_tables
+            return (*images, rooms, self._numbers, starts[k], flow[k], counts[k], member, num_members)
 
-        if self._num_threads == 1 or num_pairs >= self._num_threads:
-            self._pair_by_pair(compute, num_pairs)
+        # With fewer than two pairs for three threads or so, threads that would stand idle are better in a team.
+        if 2 * num_pairs <= self._num_threads:
+            self._together(arguments, num_pairs, max(1, min(self._num_threads, size[0] // _ROWS_OF_A_MEMBER)))
         else:
-            self._together(compute, num_pairs)
+            self._pair_by_pair(arguments, num_pairs)
         self.num_iterations = counts
         return flow[:, :height, :width]
 
-    def _pair_by_pair(self, compute: Any, num_pairs: int) -> None:
+    def _pair_by_pair(self, arguments: _Arguments, num_pairs: int) -> None:
         """Each thread takes pairs until there are none."""
         assert self._geometry is not None
         while len(self._rooms) < self._num_threads:
             self._rooms.append(make_rooms(self._geometry, self._num_components, 1))
         if self._num_threads == 1:
             for k in range(num_pairs):
-                compute(k, self._rooms[0])
+                self._kernel(*arguments(k, self._rooms[0], 0, 1))
             return
         remaining = iter(range(num_pairs))
         lock = threading.Lock()
@@ -122,28 +118,40 @@ class NativeBackend(FlowBackend):
                     k = next(remaining, None)
                 if k is None:
                     return
-                compute(k, rooms)
+                self._kernel(*arguments(k, rooms, 0, 1))
 
         list(self._threads().map(work, self._rooms))
 
-    def _together(self, compute: Any, num_pairs: int) -> None:
-        """All threads work on one pair after another. Each must have a thread of its own: they wait for one another."""
+    def _together(self, arguments: _Arguments, num_pairs: int, num_members: int) -> None:
+        """All members work on one pair after another."""
         assert self._geometry is not None
-        num_members = self._num_threads
         if self._team_rooms is None:
             self._team_rooms = make_rooms(self._geometry, self._num_components, num_members)
         rooms = self._team_rooms
-        for k in range(num_pairs):
-            members = [self._threads().submit(compute, k, rooms, member, num_members) for member in range(num_members)]
-            for member in members:
-                member.result()
+        self._kernel.load(*arguments(0, rooms, 0, num_members))
+        everybody = threading.Barrier(num_members)
+
+        def work(member: int) -> None:
+            # In the kernel a member waits for the others without end, so none enters before all are there.
+            everybody.wait()
+            for k in range(num_pairs):
+                self._kernel(*arguments(k, rooms, member, num_members))
+
+        try:
+            members = [self._threads().submit(work, member) for member in range(num_members)]
+        except BaseException:  # a thread could not be started, or Ctrl-C
+            everybody.abort()
+            raise
+        for member in members:
+            member.result()
 
     @property
     def _num_components(self) -> int:
         return 2 if self._values.gamma == 0 else 3
 
     def _threads(self) -> ThreadPoolExecutor:
-        if self._pool is None:
+        if self._pool is None or self._pool_process != os.getpid():  # a fork has no threads of its parent's
+            self._pool_process = os.getpid()
             self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="tvl1")
         return self._pool
 
@@ -179,14 +187,19 @@ class NativeBackend(FlowBackend):
     def close(self) -> None:
         """Free memory and threads."""
         self._rooms, self._team_rooms, self._geometry = [], None, None
-        if self._pool is not None:
+        if self._pool is not None and self._pool_process == os.getpid():
             self._pool.shutdown()
-            self._pool = None
+        self._pool = None
 
 
 def _numbers(values: TVL1CPUParameters | TVL1CUDAParameters) -> Numbers:
     is_cpu = isinstance(values, TVL1CPUParameters)
     inverse = 1.0 / values.scale_step
+    with np.errstate(over="ignore"):  # what is beyond float32 is infinite, and so becomes the flow
+        return _float32_numbers(values, is_cpu=is_cpu, inverse=inverse)
+
+
+def _float32_numbers(values: TVL1CPUParameters | TVL1CUDAParameters, *, is_cpu: bool, inverse: float) -> Numbers:
     return Numbers(
         theta=np.float32(values.theta),
         limit=np.float32(values.lambda_ * values.theta),

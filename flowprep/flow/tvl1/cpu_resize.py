@@ -25,7 +25,7 @@ class SourceTable(NamedTuple):
     weight: npt.NDArray[np.float32]
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def source_table(num_source: int, num_target: int, factor: float, *, centred: bool, rows: bool) -> SourceTable:
     """The table of a line of `num_target` pixels, `factor` source pixels apart.
 

@@ -115,12 +115,16 @@ class Kernel:
 
     def __call__(self, *arguments: Any) -> Any:
         """Call the compiled function."""
-        if self._compiled is not None:
-            return self._compiled(*arguments)
+        if self._compiled is None:
+            self.load(*arguments)
+        assert self._compiled is not None
+        return self._compiled(*arguments)
+
+    def load(self, *arguments: Any) -> None:
+        """Compile for arguments of these types, or take the code from the cache, without calling it."""
         with _lock:
             if self._compiled is None:
                 self._compiled = self._compile(arguments)
-        return self._compiled(*arguments)
 
     def _compile(self, arguments: tuple[Any, ...]) -> Callable[..., Any]:
         signature = tuple(numba.typeof(argument) for argument in arguments)
@@ -128,7 +132,10 @@ class Kernel:
         if folder is not None:
             try:
                 return self._compile_for(signature, folder)
-            except Exception as error:  # noqa: BLE001 - a damaged or vanished cache costs time, never a run
+            except OSError as error:
+                _logger.warning("compiled kernels cannot be kept in %s (%s); compiling without", folder, error)
+                return self._compile_for(signature, None)
+            except Exception as error:  # noqa: BLE001 - a damaged cache costs time, never a run
                 _logger.warning("compiled kernels in %s cannot be used (%s); compiling anew", folder, error)
             with contextlib.suppress(Exception):
                 self._remove_from(folder)
@@ -159,7 +166,7 @@ class Kernel:
 @functools.cache  # once a process
 def _tell() -> None:
     _logger.warning(
-        "compiling the TV-L1 kernels for %s; this takes about 15 s, once for a kind of processor", target()[1]
+        "compiling the TV-L1 kernels for %s; this takes about 12 s, once for a kind of processor", target()[1]
     )
 
 
@@ -184,6 +191,7 @@ def cache_folder() -> Path | None:
             continue
         if all(_is_private(made) for made in (base, kernels, folder)):
             return folder
+        _logger.warning("compiled kernels are not kept in %s, which others may write: chmod -R go-w %s", base, base)
     _logger.warning(
         "no folder for compiled kernels is this user's alone and can be written; set FLOWPREP_CACHE_DIR to one, "
         "or each process compiles"
@@ -193,17 +201,18 @@ def cache_folder() -> Path | None:
 
 def _cache_bases() -> list[Path]:
     """Folders that may hold compiled code, best first."""
-    if "FLOWPREP_CACHE_DIR" in os.environ:
-        return [Path(os.environ["FLOWPREP_CACHE_DIR"])]
+    if wanted := os.environ.get("FLOWPREP_CACHE_DIR"):
+        return [Path(wanted).expanduser().resolve()]
     temporary = Path(tempfile.gettempdir()) / f"flowprep-{os.getuid()}"
     try:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:  # a container's user may have no home
         return [temporary]
-    return [home / "flowprep", temporary]
+    return [(home / "flowprep").resolve(), temporary]
 
 
 def _is_private(folder: Path) -> bool:
     """Whether nobody else may have put files there: loading compiled code executes it."""
-    facts = folder.stat()
-    return facts.st_uid == os.getuid() and not facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    facts = folder.lstat()  # in the temporary folder another user may have made it a link
+    is_own = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
+    return is_own and not facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -34,7 +34,7 @@ class TVL1Parameters(Settings):
     lambda_: float = setting(0.15, "Weight of the data term; smaller gives smoother flow.", above=0)
     theta: float = setting(0.3, "Tightness of the coupling between data and smoothness.", above=0)
     num_scales: int = setting(5, "Pyramid levels at most (OpenCV: nscales).", minimum=1, maximum=100)
-    num_warps: int = setting(5, "Warps a level (OpenCV: warps).", minimum=1)
+    num_warps: int = setting(5, "Warps a level (OpenCV: warps).", minimum=1, maximum=1_000_000)
     epsilon: float = setting(0.01, "Iterations end below this root mean square change, in pixels.", minimum=0)
     scale_step: float = setting(0.8, "Size of a level relative to the finer one (OpenCV: scaleStep).", above=0)
     gamma: float = setting(0.0, "Weight of the illumination term; 0 leaves it out.", minimum=0)
@@ -77,8 +77,8 @@ class TVL1Parameters(Settings):
 class TVL1CPUParameters(TVL1Parameters):
     """Variant `cpu`: iterations in two loops, with a median filter of the flow at the head of each outer one."""
 
-    inner_iterations: int = setting(30, "Iterations between two median filters.", minimum=1)
-    outer_iterations: int = setting(10, "Rounds of median filter and inner iterations a warp.", minimum=1)
+    inner_iterations: int = setting(30, "Iterations between two median filters.", minimum=1, maximum=1_000_000)
+    outer_iterations: int = setting(10, "Rounds of median filter and inner iterations.", minimum=1, maximum=1_000_000)
     median_filtering: int = setting(5, "Side of the median filter: 1 (none), 3 or 5.", minimum=1, maximum=5)
 
     def __post_init__(self) -> None:
@@ -91,4 +91,4 @@ class TVL1CPUParameters(TVL1Parameters):
 class TVL1CUDAParameters(TVL1Parameters):
     """Variant `cuda`: one loop of iterations a warp, no median filter."""
 
-    iterations: int = setting(300, "Iterations a warp at most.", minimum=1)
+    iterations: int = setting(300, "Iterations a warp at most.", minimum=1, maximum=1_000_000)
