@@ -50,7 +50,7 @@ def main() -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     synth, store = FOLDER / "ucf101", FOLDER / "ucf101" / "flow"
     run("synth", str(synth), "--num-train", "16", "--num-test", "8")
-    run("extract", "--dataset", "ucf101", "--root", str(FOLDER), "--keep-size", "--backend", "opencv")
+    run("extract", "--dataset", "ucf101", "--root", str(FOLDER), "--keep-size")
     run("info", str(store))
     draw(store)
     print(
