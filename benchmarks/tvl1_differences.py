@@ -32,7 +32,8 @@ def measure_differences(pairs: Sequence[Pair], num_repeats: int) -> dict[str, An
     """Print ns a pixel for each step, and give them."""
     found: dict[str, dict[str, list[float]]] = {name: {step: [] for step in STEPS} for name in ("opencv", "native")}
     for pair in pairs:
-        num_pixels = sum(height * width for height, width in _sizes(pair))
+        sizes = TVL1CPUParameters().level_sizes(*pair.frames.shape[1:])
+        num_pixels = sum(height * width for height, width in sizes)
         for name, seconds in (("opencv", _opencv_seconds), ("native", _native_seconds)):
             settings = [BASE, *({**BASE, **change} for change, _ in STEPS.values())]
             rounds = [[seconds(pair.frames, setting) for setting in settings] for _ in range(num_repeats)]
@@ -49,15 +50,6 @@ def measure_differences(pairs: Sequence[Pair], num_repeats: int) -> dict[str, An
     ]  # fmt: skip
     print_table("ns a pixel, by differences between settings", ("step", "OpenCV", "native cpu", "ratio"), rows)
     return {**figures, "passed": True}
-
-
-def _sizes(pair: Pair) -> list[tuple[int, int]]:
-    parameters = TVL1CPUParameters()
-    height, width = pair.frames.shape[1:]
-    sizes = [(height, width)]
-    for _ in range(parameters.num_levels(height, width) - 1):
-        sizes.append(tuple(round(side * parameters.scale_step) for side in sizes[-1]))  # type: ignore[arg-type]
-    return sizes
 
 
 def _opencv_seconds(frames: npt.NDArray[np.uint8], settings: Settings) -> float:

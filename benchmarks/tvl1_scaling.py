@@ -99,12 +99,17 @@ def _process(make_step: Callable[[], Step], barrier: Any, rates: Any) -> None:
 
 
 def _in_processes(make_step: Callable[[], Step], num: int) -> float:
+    return _sum_of_rates(_process, make_step, num)
+
+
+def _sum_of_rates(work: Callable[[Any, Any, Any], None], given: object, num: int) -> float:
+    """Run work(given, barrier, rates) in `num` processes, and add what each puts into `rates`."""
     context = multiprocessing.get_context("spawn")
     barrier, rates = context.Barrier(num), context.Queue()
-    workers = [context.Process(target=_process, args=(make_step, barrier, rates)) for _ in range(num)]
+    workers = [context.Process(target=work, args=(given, barrier, rates)) for _ in range(num)]
     for worker in workers:
         worker.start()
-    total = sum(rates.get(timeout=300) for _ in workers)
+    total: float = sum(rates.get(timeout=600) for _ in workers)
     for worker in workers:
         worker.join()
     return total
@@ -221,15 +226,7 @@ def _frames_of(path: Path) -> Frames:
 
 def _kernel_rate(clips: Sequence[Frames], jobs: int) -> float:
     """Pairs a second of `jobs` processes that each compute all pairs of the clips, in batches as `extract` does."""
-    context = multiprocessing.get_context("spawn")
-    barrier, rates = context.Barrier(jobs), context.Queue()
-    workers = [context.Process(target=_compute_all, args=(clips, barrier, rates)) for _ in range(jobs)]
-    for worker in workers:
-        worker.start()
-    total = sum(rates.get(timeout=600) for _ in workers)
-    for worker in workers:
-        worker.join()
-    return total
+    return _sum_of_rates(_compute_all, clips, jobs)
 
 
 def _compute_all(clips: Sequence[Frames], barrier: Any, rates: Any) -> None:

@@ -93,9 +93,6 @@ def compute_flow(
             earlier = [window[i] for i in range(first, last)]
             later = [window[i + step] for i in range(first, last)]
             start = None if initial_flow is None else initial_flow[first:last]
-            if backward:
-                sources, targets = later, earlier
-            else:
-                sources, targets = earlier, later
+            sources, targets = (later, earlier) if backward else (earlier, later)
             flow[first:last] = running.compute(sources, targets, start)
     return flow

@@ -28,8 +28,8 @@ _NO_FLOW = np.zeros((2, 0, 0), np.float32)
 class NativeBackend(FlowBackend):
     """TV-L1 by Numba kernels; the parameters' type decides the variant. Sides below 3 px are padded to 3.
 
-    With several threads a batch's pairs are computed side by side, and where there are fewer pairs than threads, each
-    pair by all threads together, by rows. Neither changes a bit of the result.
+    With several threads a batch's pairs are computed side by side, and where there are at least twice as many threads
+    as pairs, each pair by all threads together, by rows. Neither changes a bit of the result.
 
     Attributes:
         num_iterations: Of the last batch, int64 (B, levels, warps), finest level first.
@@ -92,7 +92,7 @@ class NativeBackend(FlowBackend):
             images = sources[k], targets[k], geometry.up, geometry.up_tables
             return (*images, rooms, self._numbers, starts[k], flow[k], counts[k], member, num_members)
 
-        # With fewer than two pairs for three threads or so, threads that would stand idle are better in a team.
+        # Half of the threads or more would stand idle: together they are faster, though they wait for one another.
         if 2 * num_pairs <= self._num_threads:
             self._together(arguments, num_pairs, max(1, min(self._num_threads, size[0] // _ROWS_OF_A_MEMBER)))
         else:
@@ -196,24 +196,20 @@ def _numbers(values: TVL1CPUParameters | TVL1CUDAParameters) -> Numbers:
     is_cpu = isinstance(values, TVL1CPUParameters)
     inverse = 1.0 / values.scale_step
     with np.errstate(over="ignore"):  # what is beyond float32 is infinite, and so becomes the flow
-        return _float32_numbers(values, is_cpu=is_cpu, inverse=inverse)
-
-
-def _float32_numbers(values: TVL1CPUParameters | TVL1CUDAParameters, *, is_cpu: bool, inverse: float) -> Numbers:
-    return Numbers(
-        theta=np.float32(values.theta),
-        limit=np.float32(values.lambda_ * values.theta),
-        taut=np.float32(values.tau / values.theta),
-        gamma=np.float32(values.gamma),
-        u3_counts=np.float32(is_cpu),
-        cubic=np.float32(-0.75 if is_cpu else -0.5),
-        replicate=not is_cpu,
-        every_iteration=is_cpu,
-        epsilon=values.epsilon,
-        upscale=inverse if is_cpu else float(np.float32(inverse)),
-        downscale=values.scale_step if is_cpu else float(np.float32(values.scale_step)),
-        num_warps=values.num_warps,
-        outer_iterations=values.outer_iterations if isinstance(values, TVL1CPUParameters) else 1,
-        inner_iterations=values.inner_iterations if isinstance(values, TVL1CPUParameters) else values.iterations,
-        median_filtering=values.median_filtering if isinstance(values, TVL1CPUParameters) else 1,
-    )
+        return Numbers(
+            theta=np.float32(values.theta),
+            limit=np.float32(values.lambda_ * values.theta),
+            taut=np.float32(values.tau / values.theta),
+            gamma=np.float32(values.gamma),
+            u3_counts=np.float32(is_cpu),
+            cubic=np.float32(-0.75 if is_cpu else -0.5),
+            replicate=not is_cpu,
+            every_iteration=is_cpu,
+            epsilon=values.epsilon,
+            upscale=inverse if is_cpu else float(np.float32(inverse)),
+            downscale=values.scale_step if is_cpu else float(np.float32(values.scale_step)),
+            num_warps=values.num_warps,
+            outer_iterations=values.outer_iterations if isinstance(values, TVL1CPUParameters) else 1,
+            inner_iterations=values.inner_iterations if isinstance(values, TVL1CPUParameters) else values.iterations,
+            median_filtering=values.median_filtering if isinstance(values, TVL1CPUParameters) else 1,
+        )

@@ -41,19 +41,15 @@ class Geometry:
     """
 
     def __init__(self, height: int, width: int, parameters: TVL1Parameters, *, centred: bool) -> None:
-        num_levels = parameters.num_levels(height, width)
-        sizes = [(height, width)]
-        for _ in range(num_levels - 1):
-            height, width = (round(side * parameters.scale_step) for side in sizes[-1])
-            sizes.append((height, width))
-        levels = np.zeros((num_levels, 6), np.int64)
+        sizes = parameters.level_sizes(height, width)
+        levels = np.zeros((len(sizes), 6), np.int64)
         image = FRONT
         for level, (height, width) in enumerate(sizes):
             stride = (width + LANES) // LANES * LANES
             levels[level, :4] = height, width, stride, image
             image += height * stride
         self.sizes = sizes
-        self.num_levels = num_levels
+        self.num_levels = len(sizes)
         self.stride = int(levels[0, STRIDE])
         self.num_image_elements = image + LANES
         nominal = 1.0 / parameters.scale_step

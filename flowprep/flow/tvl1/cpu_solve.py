@@ -98,32 +98,12 @@ def dual_row(
     last = padded - LANES
     not_last_column = lane_numbers() < np.float32(width - 1 - last)
     for k in range(num_components):
+        u_k, below_k = u + k * stride, below + k * stride
+        p_k, out_k = p + 2 * k * stride, out + 2 * k * stride
         for x in range(0, last, LANES):
-            _dual_block(
-                flow,
-                u + k * stride + x,
-                below + k * stride + x,
-                dual,
-                p + 2 * k * stride + x,
-                dual_out,
-                out + 2 * k * stride + x,
-                stride,
-                taut,
-                None,
-            )
+            _dual_block(flow, u_k + x, below_k + x, dual, p_k + x, dual_out, out_k + x, stride, taut, None)
         x = last
-        _dual_block(
-            flow,
-            u + k * stride + x,
-            below + k * stride + x,
-            dual,
-            p + 2 * k * stride + x,
-            dual_out,
-            out + 2 * k * stride + x,
-            stride,
-            taut,
-            not_last_column,
-        )
+        _dual_block(flow, u_k + x, below_k + x, dual, p_k + x, dual_out, out_k + x, stride, taut, not_last_column)
 
 
 @device_function
@@ -161,36 +141,9 @@ def iterate(
         for t in range(num_iterations):
             y = front - t
             if y >= 0 and y <= height:
-                if t == 0:
-                    _step(
-                        flow,
-                        dual,
-                        flow_out,
-                        dual_out,
-                        constants,
-                        y,
-                        height,
-                        shape,
-                        steps,
-                        gamma,
-                        changes,
-                        t * height + y,
-                    )
-                else:
-                    _step(
-                        flow_out,
-                        dual_out,
-                        flow_out,
-                        dual_out,
-                        constants,
-                        y,
-                        height,
-                        shape,
-                        steps,
-                        gamma,
-                        changes,
-                        t * height + y,
-                    )
+                flow_in, dual_in = (flow, dual) if t == 0 else (flow_out, dual_out)
+                place = t * height + y
+                _step(flow_in, dual_in, flow_out, dual_out, constants, y, height, shape, steps, gamma, changes, place)
 
 
 @compiled_function

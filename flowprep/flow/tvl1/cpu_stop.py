@@ -88,7 +88,7 @@ def solve_by_every_change(
 def _pass_length(left: Any, history: Any, num_changes: Any, smallest: Any) -> Any:
     """How many iterations to do in one pass, 1 to MAX_PASS: rather too few than too many.
 
-    A level needs about as many iterations as the coarser one did in the same warp: 85 % of those, of which `left` are
+    A level needs about as many iterations as the coarser one did in the same warp: 90 % of those, of which `left` are
     still to do, are taken for sure. After them the change, whose last values since the median filter are in `history`,
     is taken to go on shrinking as it did over at most the last five.
     """

@@ -59,18 +59,24 @@ class TVL1Parameters(Settings):
         """The parameters of a JSON object that `to_json` made."""
         return super().from_json({"lambda_" if name == "lambda" else name: value for name, value in data.items()})
 
-    def num_levels(self, height: int, width: int) -> int:
-        """Pyramid levels that OpenCV uses for frames of this size: `num_scales`, fewer where a side gets too short.
+    def level_sizes(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Height and width of the pyramid's levels, finest first: `num_scales`, fewer where a side gets too short.
 
         OpenCV finds this out while it runs and then lowers the number in its own object for good, or fails where a
         level would have no pixels. Telling it beforehand avoids both and gives the same flow.
         """
-        for level in range(1, self.num_scales):
+        sizes = [(height, width)]
+        while len(sizes) < self.num_scales:
             # round() is half to even on the double product, as OpenCV's cvRound.
             height, width = round(height * self.scale_step), round(width * self.scale_step)
             if min(height, width) < MIN_LEVEL_SIDE:
-                return level
-        return self.num_scales
+                break
+            sizes.append((height, width))
+        return sizes
+
+    def num_levels(self, height: int, width: int) -> int:
+        """Pyramid levels that OpenCV uses for frames of this size, see `level_sizes`."""
+        return len(self.level_sizes(height, width))
 
 
 @dataclass(frozen=True, kw_only=True)
