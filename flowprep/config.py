@@ -372,6 +372,48 @@ class RunSettings(Settings):
         option="--retry",
     )
     strict: bool = setting(False, "Exit 1 for flagged videos too.", option="--strict")
+    memory_gib: float = setting(
+        1.5,
+        "Memory in GiB that one video may take, beyond what a worker needs anyway.",
+        above=0,
+        maximum=4096,
+        option="--memory",
+        metavar="GIB",
+    )
+    stall_seconds: float | None = setting(
+        None,
+        "A video that makes no progress for so long has failed. [default: by the size of its frames, at least 300]",
+        above=0,
+        maximum=1_000_000,
+        option="--stall",
+        metavar="SECONDS",
+    )
+    part: str | None = setting(
+        None,
+        "Do the I-th of N parts of the list, as one job of an array; `flowprep merge` ends the run.",
+        option="--part",
+        metavar="I/N",
+    )
+    takeover: bool = setting(
+        False, "Go on although another process seems to be at work on the same part.", option="--takeover"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.part is not None:
+            self.slice_of_parts()
+
+    def slice_of_parts(self) -> tuple[int, int]:
+        """Part and number of parts, (1, 1) for a whole run."""
+        if self.part is None:
+            return 1, 1
+        first, slash, second = self.part.partition("/")
+        if not (slash and first.isascii() and first.isdecimal() and second.isascii() and second.isdecimal()):
+            raise SettingsError(f"`part` must be I/N, such as 1/8, got {self.part!r}")
+        part, num_parts = int(first), int(second)
+        if not 1 <= part <= num_parts <= 100_000:
+            raise SettingsError(f"`part` must be I/N with 1 <= I <= N <= 100000, got {self.part!r}")
+        return part, num_parts
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

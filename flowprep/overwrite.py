@@ -14,12 +14,12 @@ import os
 import secrets
 from pathlib import Path
 
-from flowprep import commit
-from flowprep.config import ExtractSettings
+from flowprep import commit, resume
 from flowprep.errors import RunStoppedError, SettingsError
 from flowprep.records import Video
 from flowprep.stores.layouts import layout_of
 from flowprep.stores.places import CHECKSUMS, MANIFEST, SPLITS, TIMING
+from flowprep.stores.savedlist import read_identities
 
 _OWN_FILES = frozenset({MANIFEST, SPLITS, TIMING, CHECKSUMS, "run.json", "shards", ".flowprep"})
 _MARK = "overwriting"  # in `.flowprep` of a store that is being built to replace another
@@ -58,18 +58,16 @@ def check(out: Path) -> None:
 def _own_names(out: Path) -> set[str]:
     """Names at the top of a store that are its own, from its settings and its list."""
     try:
-        settings = ExtractSettings.from_json(json.loads((out / ".flowprep" / "settings.json").read_text("utf-8")))
+        settings = resume.read_settings(out)
         names = set(_OWN_FILES)
         if settings.store.format == "jpeg":
             layout = layout_of(settings)
-            with (out / ".flowprep" / "list.jsonl").open(encoding="utf-8") as lines:
-                for line in lines:
-                    entry = json.loads(line)
-                    location = layout.location(Video(id=entry["id"], path="", class_name=entry["class"]))
-                    folders = layout.folders(location, settings.streams)
-                    names.update(folder.split("/")[0] for folder in folders.values())
+            for entry in read_identities(out):
+                location = layout.location(Video(id=entry["id"], path="", class_name=entry["class"]))
+                folders = layout.folders(location, settings.streams)
+                names.update(folder.split("/")[0] for folder in folders.values())
         return names
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:  # also ours: StoreError is a ValueError
         raise SettingsError(f"{out} is damaged ({error}); remove it by hand, or give another --out") from error
 
 

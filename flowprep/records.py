@@ -30,6 +30,8 @@ REASONS: Mapping[str, str] = {
     "too_large": "a frame has more pixels than the limit",
     "too_long": "the video is longer than the limit",
     "memory": "not enough memory",
+    "crash": "the process that worked on it died",
+    "timeout": "it took longer than the limit, or made no progress",
     "numeric": "the flow has values that are not finite",
     "backend": "the flow backend failed",
     "internal": "an error that is ours",
@@ -44,7 +46,7 @@ REASONS: Mapping[str, str] = {
 }
 """Every code word that a `Reason` may carry, with its meaning. Codes that several states share stand once."""
 
-RETRIED_BY_DEFAULT = frozenset({"io", "memory", "missing", "permission", "changed"})
+RETRIED_BY_DEFAULT = frozenset({"io", "memory", "timeout", "missing", "permission", "changed"})
 """Failures that may go away by themselves: a plain re-run tries these again, others need `--retry all`."""
 
 

@@ -30,6 +30,7 @@ from flowprep.stores.finish import finish
 from flowprep.stores.layouts import check_listing
 from flowprep.stores.pack import pack_ready, pack_shard
 from flowprep.stores.rowfile import Entry
+from flowprep.stores.savedlist import SavedList
 
 _log = logging.getLogger(__name__)
 
@@ -293,7 +294,13 @@ def _begin(out: Path, request: Request, prepared: Prepared) -> Publisher:
         commit.remove_tree(out)  # what an interrupted --overwrite with other settings has built
         overwrite.begin(request.out)
     publisher = open_publisher(out, prepared.settings, durability=request.run.durability)
-    resume.begin(out, prepared.settings, prepared.listing)
+    saved = SavedList(
+        listing=prepared.listing,
+        videos=request.videos.absolute(),
+        splits=None if request.splits is None else request.splits.absolute(),
+        skip_bad_lines=request.skip_bad_lines,
+    )
+    resume.begin(out, prepared.settings, saved)
     return publisher
 
 
