@@ -77,10 +77,11 @@ def _in_threads(make_step: Callable[[], Step], num: int) -> float:
     return sum(rates)
 
 
-class _Fma:
+class Fma:
     """`_fma_step` that can be sent to a process."""
 
     def __call__(self) -> Step:
+        """The step."""
         return _fma_step()
 
 
@@ -98,7 +99,8 @@ def _process(make_step: Callable[[], Step], barrier: Any, rates: Any) -> None:
     rates.put(_rate(make_step, barrier.wait, _SECONDS))
 
 
-def _in_processes(make_step: Callable[[], Step], num: int) -> float:
+def rate_of_processes(make_step: Callable[[], Step], num: int) -> float:
+    """Steps a second of `num` processes together."""
     return _sum_of_rates(_process, make_step, num)
 
 
@@ -117,8 +119,11 @@ def _sum_of_rates(work: Callable[[Any, Any, Any], None], given: object, num: int
 
 def measure_scaling(pairs: Sequence[Pair], num_repeats: int, num_workers: int) -> dict[str, Any]:
     """Print the tables; the figures, with `passed`. All pairs must have one size, as those of a video have."""
-    loops: dict[str, Callable[[], Step]] = {"fma": _Fma(), "flow": _Flow([pair.frames for pair in pairs])}
-    kinds: dict[str, Callable[[Callable[[], Step], int], float]] = {"threads": _in_threads, "processes": _in_processes}
+    loops: dict[str, Callable[[], Step]] = {"fma": Fma(), "flow": _Flow([pair.frames for pair in pairs])}
+    kinds: dict[str, Callable[[Callable[[], Step], int], float]] = {
+        "threads": _in_threads,
+        "processes": rate_of_processes,
+    }
     scalings: dict[tuple[str, str], list[float]] = {(kind, loop): [] for kind in kinds for loop in loops}
     spins = []
     for _ in range(num_repeats):
