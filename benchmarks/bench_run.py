@@ -26,7 +26,7 @@ from flowprep.config import ExtractSettings, FlowSettings
 from flowprep.datasets import list_videos
 from flowprep.decode import VideoReader
 from flowprep.pipeline import extract_frames, open_backend
-from flowprep.run import resolved
+from flowprep.request import resolved
 
 MAX_OVERHEAD = 0.05
 MIN_SCALING = 0.9

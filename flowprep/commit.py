@@ -343,14 +343,14 @@ def write_lines(path: Path, lines: Iterable[str], *, sync: bool = True) -> None:
             publish_into(root, staging / path.name, path, sync=sync)
 
 
-def create_file(path: Path, data: bytes) -> bool:
-    """Publish a file in a store's `.flowprep` unless there is one of that name; True if it is ours.
+def create_file(root: Path, path: Path, data: bytes) -> bool:
+    """Publish a file in the `.flowprep` of the store `root` unless there is one of that name; True if it is ours.
 
     Raises RunStoppedError if the disk fails.
     """
-    root = path.parent.parent
     with output_errors(root, video=False):
-        ensure_folder(root, staging_folder(root), sync=False)
+        for folder in (staging_folder(root), path.parent):
+            ensure_folder(root, folder, sync=False)
         with staged(root, path.name, "file") as staging:
             write_file(staging / path.name, [data], sync=True)
             try:

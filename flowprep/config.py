@@ -401,7 +401,8 @@ class RunSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.part is not None:
-            self.slice_of_parts()
+            part, num_parts = self.slice_of_parts()
+            object.__setattr__(self, "part", f"{part}/{num_parts}")  # one name for 1/8 and 01/8
 
     def slice_of_parts(self) -> tuple[int, int]:
         """Part and number of parts, (1, 1) for a whole run."""

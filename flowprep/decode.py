@@ -186,6 +186,11 @@ class VideoReader:
         return self._source_fps
 
     @property
+    def header_size(self) -> tuple[int, int]:
+        """(width, height) of a frame as the header says, before rotation; 0 where it does not say."""
+        return self._context.width, self._context.height
+
+    @property
     def expected_frames(self) -> int:
         """About how many frames will come, from the header alone; 0 where it does not say."""
         duration = self._duration_seconds()
@@ -302,20 +307,17 @@ class VideoReader:
                     self._num_packets += 1
                 yield packet
         except av.FFmpegError as error:
-            if error.errno in _DISK_ERRORS:
-                raise VideoError("io", "the file system reported an error while the file was read") from error
+            if error.errno in (*_DISK_ERRORS, errno.ENOMEM):
+                raise source.failure_of(OSError(error.errno, str(error))) from error
             self._num_errors += 1
 
     def _upright_rgb(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """RGB of a frame with the display rotation applied (FFmpeg's angle is counter-clockwise)."""
-        rotation = frame.rotation
-        self._rotation = rotation
+        rotation = self._rotation = frame.rotation
         self._pixel_format = self._pixel_format or frame.format.name
         converted = self._reformatter.reformat(frame, format="rgb24", interpolation=_RGB_FLAGS, threads=1)
         rgb = np.asarray(converted.to_ndarray(), dtype=np.uint8)
-        if rotation % 360 and rotation % 90 == 0:
-            rgb = np.rot90(rgb, rotation // 90)
-        return np.ascontiguousarray(rgb)
+        return np.ascontiguousarray(np.rot90(rgb, rotation // 90) if rotation % 90 == 0 else rgb)
 
     def _size_change(self, index: int, here: tuple[int, ...], before: tuple[int, ...]) -> VideoError:
         return VideoError(

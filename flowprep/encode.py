@@ -40,7 +40,8 @@ def encode_plane(plane: NDArray[np.uint8], settings: JpegSettings) -> bytes:
 
 def _encode(image: NDArray[np.uint8] | cv2.typing.MatLike, settings: JpegSettings) -> bytes:
     success, data = cv2.imencode(".jpg", image, jpeg_parameters(settings))
-    assert success, "libjpeg encodes every 8-bit image"
+    if not success:
+        raise MemoryError("libjpeg encodes every 8-bit image that it has memory for")
     return data.tobytes()
 
 

@@ -1,134 +1,98 @@
-"""Who does the work: this process, or several. The only module that imports a scheduler."""
+"""Who does the work: slots, each with a supervised child. The only module that imports a scheduler."""
 
 from __future__ import annotations
 
-import functools
-import itertools
-import json
-import os
-import platform
+import contextlib
+import queue
 import threading
-import time
-import uuid
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 
-import cv2
-
-from flowprep.config import ExtractSettings
-from flowprep.errors import RunStoppedError
-from flowprep.flow.backend import FlowBackend
-from flowprep.pipeline import extract_video, open_backend
-from flowprep.publisher import Publisher, open_publisher
-from flowprep.records import Row, Video
-
-_RETRIED_AT_ONCE = frozenset({"io", "changed"})
-_BACK_OFF_SECONDS = 1.0
-_WATCH_SECONDS = 2.0
-_attempts = itertools.count()
+from flowprep.childprocess import AbortedError, Task, Work
+from flowprep.supervisor import Done, Supervisor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """What all tasks of a run share. Hashable, so that a worker builds its backend and publisher once."""
+def run_tasks(
+    work: Work,
+    tasks: Iterable[Task],
+    jobs: int,
+    *,
+    stop: threading.Event | None = None,
+    progress: Callable[[int], None] = lambda _num_frames: None,
+) -> Iterator[Done]:
+    """Do the tasks, `jobs` at a time, each in a child process, and yield each as it ends, in any order.
 
-    videos: Path
-    out: Path
-    settings_json: str
-    durability: str
+    When `stop` is set no other task begins; those in work end and are yielded. `progress` is called, from any thread,
+    with the number of frames done since its last call. When the iterator is closed, or anything is raised, all children
+    are killed; none is left when this returns.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """One video and its place in the list."""
-
-    list_index: int
-    video: Video
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """What became of a task, and at what cost."""
-
-    list_index: int
-    row: Row
-    seconds: float
-    num_attempts: int
-    worker: str
-    build: str
-
-
-def run_tasks(work: Work, tasks: Iterable[Task], jobs: int) -> Iterator[Done]:
-    """Do the tasks with `jobs` processes (1: in this one) and yield each as it ends, in any order.
-
-    Raises RunStoppedError if a worker process dies or the store cannot be written.
+    Raises:
+        RunStoppedError: the store cannot be written, or children cannot be started.
+        BackendUnavailableError: the flow backend does not run here.
     """
-    if jobs == 1:
-        num_threads = cv2.getNumThreads()
-        try:
-            yield from (perform(work, task) for task in tasks)
-        finally:
-            cv2.setNumThreads(num_threads)
-        return
     import joblib
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
+    stopped, abort = stop or threading.Event(), threading.Event()
+    free: queue.SimpleQueue[Supervisor] = queue.SimpleQueue()
+    for _ in range(jobs):
+        free.put(Supervisor(work, abort, progress))
+
+    def perform(task: Task) -> Done | None:
+        supervisor = None
+        while supervisor is None:
+            if stopped.is_set() or abort.is_set():
+                return None
+            with contextlib.suppress(queue.Empty):
+                supervisor = free.get(timeout=0.1)  # at once, but for the moment in which all are closed
+        try:
+            return supervisor.perform(task)
+        except AbortedError:
+            return None
+        finally:
+            free.put(supervisor)
+
+    # Threads, since each only waits for its child: a pool of processes gives up all its work when one of them dies.
+    parallel = joblib.Parallel(n_jobs=jobs, backend="threading", return_as="generator_unordered", batch_size=1)
+    results = parallel(joblib.delayed(perform)(task) for task in _until((stopped, abort), tasks))
     try:
-        yield from parallel(joblib.delayed(_perform_in_child)(work, task, os.getpid()) for task in tasks)
-    except TerminatedWorkerError as error:
-        raise RunStoppedError(
-            "a worker process died, by a crash or for want of memory; what was committed is kept: run the same command "
-            "again to resume, with --jobs 1 if it happens again"
-        ) from error
+        for done in results:
+            if done is not None:
+                yield done
+    except BaseException:
+        abort.set()
+        raise
+    finally:
+        _undisturbed(lambda: _close_all([free.get() for _ in range(jobs)]))  # waits for the threads that have one
+        with contextlib.suppress(Exception):  # the first error counts
+            for _ in results:  # nothing comes any more; joblib would warn if it were closed before its end
+                pass
 
 
-def _perform_in_child(work: Work, task: Task, parent: int) -> Done:
-    _watch(parent)
-    return perform(work, task)
+def _until(ends: tuple[threading.Event, ...], tasks: Iterable[Task]) -> Iterator[Task]:
+    """The tasks, taken one by one, for as long as none of the events is set."""
+    for task in tasks:
+        if any(event.is_set() for event in ends):
+            return
+        yield task
 
 
-@functools.lru_cache(maxsize=1)
-def _watch(parent: int) -> None:
-    """Leave when the run's process has died: a pool's workers would wait minutes for work that never comes."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_WATCH_SECONDS)
-        os._exit(3)
-
-    threading.Thread(target=watch, name="watch-parent", daemon=True).start()
-
-
-def perform(work: Work, task: Task) -> Done:
-    """Extract one video; errors of the file system and files that changed meanwhile get a second try."""
-    cv2.setNumThreads(1)  # work is parallel over videos; threads inside one video would only compete
-    backend, publisher, settings = _equipment(work)
-    start = time.perf_counter()
-    for attempt in (1, 2):
-        row = extract_video(
-            task.video, task.list_index, work.videos, settings, backend, publisher, attempt=_attempt_name()
-        )
-        if attempt == 2 or not any(reason.code in _RETRIED_AT_ONCE for reason in row.reasons) or row.state.stored:
-            break
-        time.sleep(_BACK_OFF_SECONDS)
-    return Done(
-        list_index=task.list_index,
-        row=row,
-        seconds=time.perf_counter() - start,
-        num_attempts=attempt,
-        worker=f"{platform.node()}-{os.getpid()}",
-        build=backend.build if backend is not None and row.flows else "",
-    )
+def _undisturbed(work: Callable[[], None]) -> None:
+    """Do what must not be cut short by Ctrl-C, which is raised in the main thread alone and here comes late."""
+    thread = threading.Thread(target=work, name="close-children")
+    thread.start()
+    interrupt = None
+    while thread.is_alive():
+        try:
+            thread.join()
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
 
 
-def _attempt_name() -> str:
-    """A name that no other attempt anywhere has."""
-    return f"{next(_attempts)}-{uuid.uuid4().hex[:12]}"
-
-
-@functools.lru_cache(maxsize=1)
-def _equipment(work: Work) -> tuple[FlowBackend | None, Publisher, ExtractSettings]:
-    settings = ExtractSettings.from_json(json.loads(work.settings_json))
-    return open_backend(settings), open_publisher(work.out, settings, durability=work.durability), settings
+def _close_all(supervisors: list[Supervisor]) -> None:
+    """Close all children at the same time: each may take a moment."""
+    threads = [threading.Thread(target=supervisor.close) for supervisor in supervisors]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -14,6 +14,7 @@ import os
 import platform
 import uuid
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self, TextIO
@@ -25,7 +26,7 @@ class Journal:
     """Writes one file `<folder>/<time>-<host>-<pid>-<random>.jsonl`; each line ends with its own CRC-32."""
 
     def __init__(self, folder: Path) -> None:
-        now = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
+        now = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S.%f")
         host = platform.node().split(".")[0] or "host"
         self.path = folder / f"{now}-{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
         self._file: TextIO | None = None
@@ -40,6 +41,10 @@ class Journal:
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()
+
+    def begin(self, **fields: Any) -> None:
+        """Write the first line: who works, with which versions, on what."""
+        self.append("start", host=platform.node(), pid=os.getpid(), versions=versions(), **fields)
 
     def append(self, event: str, **fields: Any) -> None:
         """Write one line and hand it to the operating system."""
@@ -57,11 +62,32 @@ class Journal:
 
 def read_journal(path: Path) -> Iterator[dict[str, Any]]:
     """The events of one file in order. Torn and damaged lines are left out: a journal is no proof of anything."""
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open("rb") as file:
         for line in file:
-            body, tab, crc = line.rstrip("\n").rpartition("\t")
-            if tab and f"{zlib.crc32(body.encode()):08x}" == crc:
-                yield json.loads(body)
+            body, tab, crc = line.rstrip(b"\n").rpartition(b"\t")
+            if tab and b"%08x" % zlib.crc32(body) == crc:
+                yield json.loads(body.decode("ascii"))
+
+
+def journal_folder(out: Path) -> Path:
+    """Where a store keeps its journals."""
+    return out / ".flowprep" / "journal"
+
+
+def journals(out: Path) -> list[Path]:
+    """The journals of a store, by the time at which they were begun."""
+    return sorted(journal_folder(out).glob("*.jsonl"))
+
+
+def num_videos_by_build(out: Path) -> Counter[str]:
+    """Videos by the build that computed their flow last, as the journals of a store say."""
+    build_of: dict[str, str] = {}
+    for path in journals(out):
+        with contextlib.suppress(OSError):
+            for event in read_journal(path):
+                if event["event"] == "video":
+                    build_of[event["id"]] = event.get("build", "")
+    return Counter(build for build in build_of.values() if build)
 
 
 def versions() -> dict[str, str]:

@@ -7,11 +7,14 @@ length of a video.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import itertools
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,13 +55,19 @@ def extract_video(
     publisher: Publisher,
     *,
     attempt: str,
+    opened: Callable[[int, int], None] = lambda _frames, _pixels: None,
     heartbeat: Callable[[int], None] = lambda _: None,
 ) -> Row:
     """Extract one video and publish what became of it.
 
     `videos` is the folder that `video.path` is relative to; `backend` is None where settings.store.flow is False.
-    `heartbeat` is called with the number of frames done since its last call. Returns the published row; a video that
-    fails is a row too, never an exception. Raises RunStoppedError where the store cannot be written.
+    `opened` is called with the number of frames that the header announces (0: unknown) and the pixels of one, before or
+    after resizing, whichever are more; `heartbeat` with the number of frames done since its last call. Returns the
+    published row; a video that fails is a row too, never an exception.
+
+    Raises:
+        MemoryError: there is not enough memory; nothing is published, whether to try again is for the caller to say.
+        RunStoppedError: the store cannot be written.
     """
     assert video.problem is None, "a video that fails by the list alone is no work"
     reader: VideoReader | None = None
@@ -69,18 +78,21 @@ def extract_video(
         with source.opened(path) as file:
             version = source.fingerprint(file)
         with VideoReader(path, settings.decode, video.segment) as reader:
+            opened(reader.expected_frames, _largest_num_pixels(reader.header_size, settings))
             writer = publisher.begin(video, list_index, attempt=attempt)
             row = extract_frames(video, reader, settings, backend, writer.add, heartbeat)
         row = dataclasses.replace(row, source_bytes=version.num_bytes, source_sha256=source.sha256_of(path, version))
         source.check_unchanged(path, version)
         return writer.commit(row, reader.pts_seconds, source_mtime_ns=version.mtime_ns)
     except VideoError as error:
+        if error.code == "memory":
+            raise MemoryError(error.detail) from error
         failure = error
-    except MemoryError:
-        failure = VideoError("memory", "there is not enough memory")
     except FlowprepError:  # the store's or the run's, not this video's
         raise
-    except Exception as error:  # noqa: BLE001 - an error of ours costs one video, never the list
+    except Exception as error:  # an error of ours costs one video, never the list
+        if _is_want_of_memory(error):
+            raise MemoryError(str(error)) from error
         _log.exception("%s: an unexpected error; please report it", path)
         failure = VideoError("internal", f"{type(error).__name__}: {error}")
     finally:
@@ -180,6 +192,20 @@ def _add_flow(
         add(streams[0], encode_plane(x, settings.jpeg))
         add(streams[1], encode_plane(y, settings.jpeg))
     return sums
+
+
+def _largest_num_pixels(source_size: tuple[int, int], settings: ExtractSettings) -> int:
+    """Pixels of a frame before or after resizing, 0 where the size is not known."""
+    if 0 in source_size:
+        return 0
+    return max(math.prod(source_size), math.prod(target_size(*source_size, settings.resize)))
+
+
+def _is_want_of_memory(error: Exception) -> bool:
+    """True for what Python, OpenCV (its own check, or C++'s) and FFmpeg raise when they cannot allocate."""
+    if isinstance(error, cv2.error):
+        return error.code == cv2.Error.StsNoMem or "bad_alloc" in str(error)
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
 
 
 def _failed(

@@ -14,7 +14,7 @@ from typing import Any
 
 import cv2
 
-from flowprep import machine, resume
+from flowprep import machine
 from flowprep.config import ExtractSettings
 from flowprep.decode import VideoReader
 from flowprep.errors import VideoError
@@ -22,7 +22,9 @@ from flowprep.flow.backend import FlowBackend
 from flowprep.pipeline import extract_frames, open_backend
 from flowprep.publisher import open_publisher
 from flowprep.records import Video
-from flowprep.run import Request, num_jobs, prepare, to_do
+from flowprep.request import Prepared, Request, prepare
+from flowprep.run import num_jobs
+from flowprep.survey import survey
 
 _NUM_SAMPLES = 4
 _SAMPLE_FRAMES = 32
@@ -70,27 +72,23 @@ class _Sample:
 def plan(request: Request) -> Plan:
     """The plan of a request. Reads the list, decodes a few videos in part, and writes nothing."""
     prepared = prepare(request)
-    videos = prepared.listing.videos
-    if not request.overwrite:
-        resume.check(request.out, prepared.settings, prepared.listing)
-    if request.overwrite or not (request.out / ".flowprep").is_dir():
-        todo = [index for index, video in enumerate(videos) if video.problem is None]
-    else:
-        todo = to_do(request, open_publisher(request.out, prepared.settings), prepared.listing)
-    present = [(videos[index], size) for index in todo if (size := _size_of(request.videos, videos[index]))]
+    videos, sizes = prepared.videos, prepared.saved.num_bytes
+    assert sizes is not None, "the list of a run has sizes"
+    todo = _to_do(request, prepared)
+    present = [(videos[index], sizes[index]) for index in todo if sizes[index]]
     samples = _measure([video for video, _ in present], request.videos, prepared.settings)
     source_bytes = sum(size for _, size in present)
-    jobs = num_jobs(request, len(todo))
+    jobs = num_jobs(request.run, len(todo))
     frames = _scaled(source_bytes, sum(s.num_frames for s in samples), sum(s.source_bytes for s in samples))
     measured = sum(s.measured_frames for s in samples)
     return Plan(
         videos=request.videos,
         out=request.out,
         settings=prepared.settings,
-        num_videos=len(videos),
+        num_videos=len(prepared.indices(request.run.part)),
         num_todo=len(todo),
-        num_missing=sum(video.problem is not None for video in videos),
-        num_unlisted=len(prepared.listing.unlisted),
+        num_missing=sum(videos[index].problem is not None for index in prepared.indices(request.run.part)),
+        num_unlisted=len(prepared.saved.listing.unlisted),
         source_bytes=source_bytes,
         jobs=jobs,
         num_sampled=len(samples),
@@ -98,7 +96,7 @@ def plan(request: Request) -> Plan:
         estimated_bytes=round(_scaled(frames, sum(s.stored_bytes for s in samples), measured)),
         estimated_seconds=round(_scaled(frames, sum(s.seconds for s in samples), measured) / jobs, 3),
         free_bytes=shutil.disk_usage(machine.existing_folder(request.out)).free,
-        notes=tuple(prepared.notes),
+        notes=prepared.saved.listing.notes,
     )
 
 
@@ -106,15 +104,13 @@ def _scaled(amount: float, numerator: float, denominator: float) -> float:
     return amount * numerator / denominator if denominator else 0.0
 
 
-def _size_of(folder: Path, video: Video) -> int:
-    """Bytes of a video's file; 0 where it will fail before it is opened."""
-    if video.problem is not None:
-        return 0
-    path = folder / video.path
-    try:
-        return path.stat().st_size if path.is_file() else 0
-    except (OSError, ValueError):
-        return 0
+def _to_do(request: Request, prepared: Prepared) -> list[int]:
+    """List indices of the videos that a run would do."""
+    indices = prepared.indices(request.run.part)
+    if request.overwrite or not (request.out / ".flowprep").is_dir():
+        return [index for index in indices if prepared.videos[index].problem is None]
+    publisher = open_publisher(request.out, prepared.settings)
+    return survey(publisher, prepared.videos, indices, request.videos, retry=request.run.retry)
 
 
 def _measure(present: Sequence[Video], folder: Path, settings: ExtractSettings) -> list[_Sample]:

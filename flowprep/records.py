@@ -106,6 +106,34 @@ class Video:
     segment: Segment | None = None
     problem: Reason | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; `Video.from_json` gives the video back."""
+        segment, problem = self.segment, self.problem
+        return {
+            "id": self.id,
+            "path": self.path,
+            "class": self.class_name,
+            "label": self.label,
+            "segment": None if segment is None else [segment.start_seconds, segment.end_seconds, segment.certain],
+            "problem": None if problem is None else [problem.code, problem.detail],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Video:
+        """The video of a JSON object. Raises KeyError, TypeError or ValueError on one that `to_json` did not make."""
+        segment, problem = data["segment"], data["problem"]
+        if segment is not None:
+            start_seconds, end_seconds, certain = segment
+            segment = Segment(start_seconds=start_seconds, end_seconds=end_seconds, certain=certain)
+        return cls(
+            id=data["id"],
+            path=data["path"],
+            class_name=data["class"],
+            label=data["label"],
+            segment=segment,
+            problem=None if problem is None else Reason(*problem),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from flowprep import commit
 from flowprep.config import ExtractSettings, differences
@@ -13,26 +15,52 @@ from flowprep.errors import MissingDataError, SettingsError, StoreError
 from flowprep.records import Listing, Video, canonical_json
 from flowprep.stores.savedlist import SavedList, identity, list_lines, list_path, read_identities
 
+ListVersion: TypeAlias = tuple[int, int, int] | None
+"""Inode, size and modification time of a store's list; None while there is none."""
 
-def check(out: Path, settings: ExtractSettings, listing: Listing) -> None:
+
+def check(out: Path, settings: ExtractSettings, listing: Listing | None = None) -> ListVersion:
     """Check that the store `out` may be begun or continued; changes nothing.
 
-    Raises SettingsError that names each difference where other settings or another list made it, or where `out` is a
-    folder with other things in it.
+    `listing` is None where the list is the store's own. Gives the version of the list that was looked at. Raises
+    SettingsError that names each difference where other settings or another list made it, or where `out` is a folder
+    with other things in it.
     """
+    version = _list_version(out)
     if settings_path(out).exists():
         _check_settings(out, settings)
-        _check_list(out, listing.videos)
+        if listing is not None:
+            _check_list(out, listing.videos)
     elif out.is_dir() and any(entry.name != ".flowprep" for entry in out.iterdir()):
         raise SettingsError(f"{out} is not a flowprep store and not empty; give another --out")
+    return version
 
 
-def begin(out: Path, settings: ExtractSettings, saved: SavedList) -> None:
-    """Record settings and list in the store. Of two runs that begin it together, one with other settings is refused."""
-    if not commit.create_file(settings_path(out), canonical_json(settings.to_json()).encode()):
-        _check_settings(out, settings)
-    _check_list(out, saved.listing.videos)
+def begin(out: Path, settings: ExtractSettings, saved: SavedList, *, checked: ListVersion) -> None:
+    """Record settings and list in the store, after `check` has seen version `checked` of its list.
+
+    Of two runs that begin it together, one with other settings is refused.
+    """
+    begin_again(out, settings)
+    if checked is None or _list_version(out) != checked:  # reading a long list takes a while: once is enough
+        _check_list(out, saved.listing.videos)
     commit.write_lines(list_path(out), list_lines(saved))
+
+
+def begin_part(out: Path, settings: ExtractSettings, saved: SavedList) -> bool:
+    """Record settings and list, each unless it is there; False if the list is there: then that one counts.
+
+    Of parts that begin together each may have made a list, and all have to go by the first one's.
+    """
+    begin_again(out, settings)
+    lines = "".join(f"{line}\n" for line in list_lines(saved))
+    return commit.create_file(out, list_path(out), lines.encode())
+
+
+def begin_again(out: Path, settings: ExtractSettings) -> None:
+    """Record settings in a store that has its list."""
+    if not commit.create_file(out, settings_path(out), canonical_json(settings.to_json()).encode()):
+        _check_settings(out, settings)
 
 
 def settings_path(out: Path) -> Path:
@@ -83,3 +111,11 @@ def _check_list(out: Path, videos: Sequence[Video]) -> None:
                 )
     except MissingDataError:
         return  # a run that was killed between settings and list
+
+
+def _list_version(out: Path) -> ListVersion:
+    try:
+        status = os.stat(list_path(out))
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -44,6 +44,8 @@ from flowprep_cli.options import parse_parameters, parse_size, settings_from, se
 @settings_options("decode", DecodeSettings)
 @settings_options("run", RunSettings)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, with disk and time from a measured sample.")
+@click.option("--list-only", is_flag=True,
+              help="Record the list in the store, anew if it has one, and do no more: before parts begin.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Build the store anew; the old one is replaced when all is done.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 @click.pass_context
@@ -56,7 +58,7 @@ def extract(context: click.Context, /, **values: Any) -> int:
     run_settings = settings_from("run", RunSettings, values)
 
     from flowprep.datasets import find_places
-    from flowprep_cli.progress import show_plan, show_summary, shown_progress
+    from flowprep_cli.progress import show_list, show_plan, show_summary, shown_progress
 
     places = find_places(
         values["dataset"],
@@ -66,8 +68,9 @@ def extract(context: click.Context, /, **values: Any) -> int:
         out=values["out"],
     )
     from flowprep import run
+    from flowprep.request import Request
 
-    request = run.Request(
+    request = Request(
         videos=places.videos,
         splits=places.splits,
         out=places.out,
@@ -88,6 +91,10 @@ def extract(context: click.Context, /, **values: Any) -> int:
             show_plan(plan)
         return 0
     with shown_progress() as listener:
+        if values["list_only"]:
+            saved = run.record_list(request, listener)
+            show_list(saved, places.out, as_json=values["as_json"])
+            return 0
         summary = run.execute(request, listener)
     if values["as_json"]:
         click.echo(json.dumps(summary.to_json(), indent=2))

@@ -16,6 +16,8 @@ from flowprep_cli.doctor import doctor
 from flowprep_cli.extract import extract
 from flowprep_cli.flow import flow
 from flowprep_cli.info import info
+from flowprep_cli.merge import merge
+from flowprep_cli.status import status
 from flowprep_cli.synth import synth
 
 
@@ -30,7 +32,7 @@ def cli() -> None:
     """  # noqa: D301 - click takes the backspace as "do not wrap"
 
 
-for command in (extract, info, flow, doctor, bench, synth):
+for command in (extract, info, flow, doctor, bench, synth, merge, status):
     cli.add_command(command)
 
 
@@ -44,7 +46,7 @@ def main() -> None:
     logging.getLogger("flowprep").addHandler(logging.NullHandler())
     # But that kernels are being compiled, or cannot be kept, is said nowhere else.
     logging.getLogger("flowprep.flow").addHandler(logging.StreamHandler())
-    # A batch system ends a job with SIGTERM: stop as cleanly as for Ctrl-C.
+    # A batch system ends a job with SIGTERM: stop as cleanly as for Ctrl-C. A run takes over both while it works.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         # click prints usage errors itself and leaves with 2; commands return their exit code.

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
+import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
+from pathlib import Path
 
+import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from flowprep.executors import Done
+from flowprep.listener import Listener, Start
 from flowprep.plan import Plan
-from flowprep.run import Listener, Summary
+from flowprep.stores.savedlist import SavedList
+from flowprep.summary import Summary
+from flowprep.supervisor import Done
 
 _PLAIN_SECONDS = 10.0
+_MAX_PLAIN_SECONDS = 300.0
+_RATE_SECONDS = 60.0
 _MAX_NAMED = 10
 
 
@@ -38,39 +46,70 @@ def shown_progress() -> Iterator[Listener]:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("videos"),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[rates]}"),
         TextColumn("{task.fields[failed]}"),
         TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[eta]}"),
     )
     with Progress(*columns, console=console) as progress:
         yield _LiveProgress(progress)
 
 
 class _Tally:
-    """Counts that both displays need."""
+    """Counts that both displays need. Frames count as they get done, videos and flows when a video has ended."""
 
     def __init__(self) -> None:
-        self.start = time.monotonic()
-        self.num_total = self.num_done = self.num_frames = self.num_failed = 0
+        self._lock = threading.Lock()
+        self._start = time.monotonic()
+        self._bytes_todo = 0
+        self._bytes = self._frames = self._flows = 0
+        self._seen: deque[tuple[float, int, int]] = deque([(self._start, 0, 0)])
+        self.num_todo = self.num_done = self.num_failed = 0
+
+    def begin(self, start: Start) -> None:
+        """Take the time from here."""
+        self.num_todo, self._bytes_todo = start.num_todo, start.num_bytes
+        self._start = time.monotonic()
+        self._seen = deque([(self._start, 0, 0)])
+
+    def progress(self, num_frames: int) -> None:
+        """Count frames; called from any thread."""
+        with self._lock:
+            self._frames += num_frames
 
     def add(self, done: Done) -> None:
         """Count one finished video."""
-        self.num_done += 1
-        self.num_frames += max(done.row.frames, done.row.flows)
-        self.num_failed += not done.row.state.stored
+        with self._lock:
+            self.num_done += 1
+            self.num_failed += not done.row.state.stored
+            self._flows += done.row.flows
+            self._bytes += done.row.source_bytes
 
     @property
-    def rate(self) -> str:
-        """Frames a second so far."""
-        return f"{self.num_frames / max(time.monotonic() - self.start, 1e-9):.1f} frames/s"
+    def seconds(self) -> float:
+        """Time since the beginning."""
+        return time.monotonic() - self._start
+
+    @property
+    def rates(self) -> str:
+        """Frames and flows a second in the last minute."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._seen[-1][0] >= 1:
+                self._seen.append((now, self._frames, self._flows))
+            while len(self._seen) > 1 and now - self._seen[1][0] >= _RATE_SECONDS:
+                self._seen.popleft()
+            since, frames, flows = self._seen[0]
+            seconds = max(now - since, 1e-3)
+            return f"{(self._frames - frames) / seconds:.1f} frames/s, {(self._flows - flows) / seconds:.1f} flows/s"
 
     @property
     def eta(self) -> str:
-        """Time left, from the videos so far."""
-        left = (self.num_total - self.num_done) * (time.monotonic() - self.start) / max(self.num_done, 1)
-        return duration_text(left)
+        """Time left, by the size of the files that are done; nothing before the first one is."""
+        total, done = (self._bytes_todo, self._bytes) if self._bytes else (self.num_todo, self.num_done)
+        if not done:
+            return ""
+        return f"ETA {duration_text(max(total - done, 0) * self.seconds / done)}"
 
     @property
     def failed(self) -> str:
@@ -79,52 +118,78 @@ class _Tally:
 
 
 class _PlainProgress:
-    """A line every ten seconds, and one for each failure."""
+    """A line every ten seconds, less often in a long run, and one for each failure."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._tally = _Tally()
-        self._last = time.monotonic()
+        self._lock = threading.Lock()
+        self._last_seconds = 0.0
 
-    def started(self, num_videos: int, num_todo: int) -> None:
-        self._tally.num_total = num_todo
-        self._console.print(f"{num_videos} videos, {num_todo} to do")
+    def started(self, start: Start) -> None:
+        self._tally.begin(start)
+        self._console.print(_start_text(start))
+
+    def progress(self, num_frames: int) -> None:
+        self._tally.progress(num_frames)
+        self._show()
 
     def finished(self, done: Done) -> None:
         self._tally.add(done)
         _print_failure(self._console, done)
-        now = time.monotonic()
-        if now - self._last >= _PLAIN_SECONDS or self._tally.num_done == self._tally.num_total:
-            self._last = now
-            tally = self._tally
-            parts = [f"{tally.num_done}/{tally.num_total} videos", tally.rate, f"ETA {tally.eta}", tally.failed]
-            self._console.print(", ".join(part for part in parts if part))
+        self._show(last=self._tally.num_done == self._tally.num_todo)
 
     def note(self, text: str) -> None:
         self._console.print(f"Note: {escape(text)}")
 
+    def _show(self, *, last: bool = False) -> None:
+        tally, seconds = self._tally, self._tally.seconds
+        interval = min(max(_PLAIN_SECONDS, seconds / 60), _MAX_PLAIN_SECONDS)
+        with self._lock:
+            if not last and seconds - self._last_seconds < interval:
+                return
+            self._last_seconds = seconds
+        parts = [f"{tally.num_done}/{tally.num_todo} videos", tally.rates, tally.eta, tally.failed]
+        self._console.print(", ".join(part for part in parts if part))
+
 
 class _LiveProgress:
-    """A bar with videos, frames a second, failures and the time left."""
+    """A bar with videos, frames and flows a second, failures and the time left."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._tally = _Tally()
-        self._task = progress.add_task("extract", total=None, rate="", failed="")
+        self._task = progress.add_task("listing", total=None, rates="", failed="", eta="")
 
-    def started(self, num_videos: int, num_todo: int) -> None:
-        self._tally.num_total = num_todo
-        self._progress.update(self._task, total=num_todo)
-        if num_todo < num_videos:
-            self._progress.console.print(f"{num_videos - num_todo} of {num_videos} videos are done already")
+    def started(self, start: Start) -> None:
+        self._tally.begin(start)
+        part = f" part {start.part}" if start.part else ""
+        self._progress.update(self._task, total=start.num_todo, description=f"extract{part}")
+        self._progress.console.print(_start_text(start))
+
+    def progress(self, num_frames: int) -> None:
+        self._tally.progress(num_frames)
+        self._show()
 
     def finished(self, done: Done) -> None:
         self._tally.add(done)
         _print_failure(self._progress.console, done)
-        self._progress.update(self._task, advance=1, rate=self._tally.rate, failed=self._tally.failed)
+        self._show()
 
     def note(self, text: str) -> None:
         self._progress.console.print(f"Note: {escape(text)}")
+
+    def _show(self) -> None:
+        tally = self._tally
+        self._progress.update(
+            self._task, completed=tally.num_done, rates=tally.rates, failed=tally.failed, eta=tally.eta
+        )
+
+
+def _start_text(start: Start) -> str:
+    part = f"part {start.part}: " if start.part else ""
+    size = f", {size_text(start.num_bytes)}" if start.num_bytes else ""
+    return f"{part}{start.num_videos} videos, {start.num_todo} to do{size}"
 
 
 def _print_failure(console: Console, done: Done) -> None:
@@ -140,7 +205,7 @@ def show_summary(summary: Summary) -> None:
     console = stderr_console()
     states = ", ".join(f"{count} {state}" for state, count in sorted(summary.states.items()))
     console.print(
-        f"{summary.num_videos} videos: {states or 'none'}. "
+        f"{f'Part {summary.part}: ' if summary.part else ''}{summary.num_videos} videos: {states or 'none'}. "
         f"This run: {summary.num_done_now} videos, {summary.num_frames_now} frames, {summary.num_flows_now} flows "
         f"in {duration_text(summary.seconds)}."
     )
@@ -151,6 +216,9 @@ def show_summary(summary: Summary) -> None:
         console.print(table)
     if summary.missing:
         _print_missing(console, summary)
+    if summary.interrupted or summary.part:
+        _print_what_is_left(console, summary)
+        return
     num_absent = summary.num_videos - summary.states.get("ok", 0) - summary.states.get("flagged", 0)
     if num_absent:
         manifest = summary.out / "manifest.jsonl"
@@ -159,6 +227,14 @@ def show_summary(summary: Summary) -> None:
         console.print(f"{summary.num_unlisted} video files are in no list and were left alone.")
     if summary.num_duplicates:
         console.print(f"{summary.num_duplicates} list lines repeat earlier ones and were dropped.")
+    console.print(f"Store: {escape(str(summary.out))}")
+
+
+def _print_what_is_left(console: Console, summary: Summary) -> None:
+    """What a run that has not ended the list leaves to do."""
+    if summary.interrupted:
+        num_left = summary.states.get("pending", 0)
+        console.print(f"Stopped, {num_left} videos are left. What was finished is kept; run the same again to resume.")
     console.print(f"Store: {escape(str(summary.out))}")
 
 
@@ -175,6 +251,20 @@ def _print_missing(console: Console, summary: Summary) -> None:
         classes = ", ".join(f"{printable(name)} {count}" for name, count in by_class[:_MAX_NAMED])
         rest = f" and {len(by_class) - _MAX_NAMED} more classes" if len(by_class) > _MAX_NAMED else ""
         console.print(f"Missing by class: {escape(classes)}{rest} (all in run.json).")
+
+
+def show_list(saved: SavedList, out: Path, *, as_json: bool) -> None:
+    """Say what the list of a store has, on stderr, or as JSON on stdout."""
+    videos = saved.listing.videos
+    num_failing, num_bytes = sum(video.problem is not None for video in videos), sum(saved.num_bytes or ())
+    if as_json:
+        data = {"out": str(out), "num_videos": len(videos), "num_failing": num_failing, "num_bytes": num_bytes}
+        click.echo(json.dumps(data, indent=2))
+        return
+    stderr_console().print(
+        f"{len(videos)} videos, {size_text(num_bytes)}, {num_failing} of them missing or failing by the list; "
+        f"recorded in {escape(str(out))}"
+    )
 
 
 def show_plan(plan: Plan) -> None:

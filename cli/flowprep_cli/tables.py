@@ -14,7 +14,7 @@ from flowprep.doctor import Health
 from flowprep_cli.progress import printable, size_text
 
 
-def _print(rows: Sequence[tuple[str, str]]) -> None:
+def print_rows(rows: Sequence[tuple[str, str]]) -> None:
     """Print names and texts in two columns: wrapped on a terminal, one line a row elsewhere."""
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -41,7 +41,7 @@ def show_description(found: Description) -> None:
         f"bound {settings.quantise.bound_px:g} px, {settings.quantise.rounding}; "
         f"{100 * found.saturated_share:.3f} % of pixels saturated, mean {found.mean_magnitude_px:.3f} px"
     )
-    _print(
+    print_rows(
         [
             ("store", f"{found.path}: {store.format}, layout {store.layout}, dataset {settings.dataset}"),
             ("videos", f"{found.num_videos}: {_counts(found.states)}; {classes}"),
@@ -78,9 +78,9 @@ def show_health(health: Health) -> None:
         variants = f" (TV-L1 variant {', '.join(status.variants)})" if status.variants else ""
         state = f"runs{variants}" if status.available else f"does not run here: {status.reason}"
         rows.append((f"flow {status.name}", state))
-    _print(rows)
+    print_rows(rows)
     if health.advice:
-        _print([("to do", sentence) for sentence in health.advice])
+        print_rows([("to do", sentence) for sentence in health.advice])
 
 
 def show_bench(result: BenchResult) -> None:
@@ -99,7 +99,7 @@ def show_bench(result: BenchResult) -> None:
             lengths = [f"{value:.5f}" for value in (found.median_px, found.mean_px, found.max_px)]
             line += [f"{comparison.ratios[k]:.1f}", *lengths, f"{100 * found.equal_codes:.2f} %"]
         lines.append(line)
-    _print_columns(lines)
+    print_columns(lines)
     print()
     work = f"the flow alone of {size.name}, {size.num_videos} videos of {size.mean_frames} frames"
     rows = [("hours", f"for {work}: pairs x mean time of a pair / {result.jobs} jobs")]
@@ -111,10 +111,10 @@ def show_bench(result: BenchResult) -> None:
         faster = f"{result.measured.title} is {median:.1f} times as fast (quartiles {lower:.1f} to {upper:.1f})"
         setup = f"OpenCV {result.opencv_version}, one thread each, {result.num_repeats} repeats in turns"
         rows += [("ratio", faster), ("compared with", setup)]
-    _print(rows)
+    print_rows(rows)
 
 
-def _print_columns(lines: Sequence[Sequence[str]]) -> None:
+def print_columns(lines: Sequence[Sequence[str]]) -> None:
     """Print a table with its header line, the first column left and the others right, without wrapping."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for first, *others in lines:

@@ -183,7 +183,8 @@ def opencv_failures(name: str, height: int, width: int) -> Iterator[None]:
         yield
     except cv2.error as error:
         text = " ".join(str(error).split())
-        no_memory = "out of memory" in text or "Failed to allocate" in text or "Insufficient memory" in text
+        signs = ("out of memory", "Failed to allocate", "Insufficient memory", "bad_alloc")
+        no_memory = any(sign in text for sign in signs)
         detail = f"flow backend {name} failed on frames of {width}x{height}: {text}"
         raise VideoError("memory" if no_memory else "backend", detail) from error
 

@@ -2,21 +2,23 @@
 
 A resumed run compares it with its own list; parts of a run share it, so that a thousand of them do not read a slow disk
 a thousand times and cannot disagree; `merge` and `verify` know from it what should be there. The first line is
-`{"format": 1, "kind": "flowprep-list", ...}` with what `Listing` says about all videos, then there is a line a video.
+`{"format": 1, "kind": "flowprep-list", ...}` with what `Listing` says about all videos, then there is a line a video,
+and at the end `{"sha256": "..."}` of all lines before, since no other file tells what the list must be.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flowprep.errors import MissingDataError, StoreError
-from flowprep.records import Listing, Reason, Segment, Video, canonical_json
+from flowprep.records import Listing, Video, canonical_json
 
 FORMAT = 1
 KIND = "flowprep-list"
@@ -47,6 +49,14 @@ def list_path(out: Path) -> Path:
 
 def list_lines(saved: SavedList) -> Iterator[str]:
     """The lines of the file."""
+    digest = hashlib.sha256()
+    for line in _lines(saved):
+        digest.update(f"{line}\n".encode())
+        yield line
+    yield canonical_json({"sha256": digest.hexdigest()})
+
+
+def _lines(saved: SavedList) -> Iterator[str]:
     listing = saved.listing
     yield canonical_json(
         {
@@ -59,6 +69,7 @@ def list_lines(saved: SavedList) -> Iterator[str]:
             "notes": listing.notes,
             "num_duplicates": listing.num_duplicates,
             "num_videos": len(listing.videos),
+            "problems": Counter(video.problem.code for video in listing.videos if video.problem is not None),
             "videos_folder": None if saved.videos is None else str(saved.videos),
             "splits_folder": None if saved.splits is None else str(saved.splits),
             "skip_bad_lines": saved.skip_bad_lines,
@@ -66,15 +77,7 @@ def list_lines(saved: SavedList) -> Iterator[str]:
     )
     sizes = itertools.repeat(None) if saved.num_bytes is None else saved.num_bytes
     for video, num_bytes in zip(listing.videos, sizes, strict=saved.num_bytes is not None):
-        yield canonical_json(
-            {
-                **identity(video),
-                "path": video.path,
-                "segment": None if video.segment is None else dataclasses.astuple(video.segment),
-                "problem": None if video.problem is None else dataclasses.astuple(video.problem),
-                "bytes": num_bytes,
-            }
-        )
+        yield canonical_json({**video.to_json(), **identity(video), "bytes": num_bytes})
 
 
 def identity(video: Video) -> dict[str, Any]:
@@ -106,7 +109,7 @@ def read_list(out: Path) -> SavedList:
         entries = list(_entries(path))
         listing = Listing(
             dataset=header["dataset"],
-            videos=tuple(_video(data) for data in entries),
+            videos=tuple(Video.from_json(data) for data in entries),
             classes=tuple(header["classes"]),
             splits={
                 split: {part: tuple(ids) for part, ids in parts.items()} for split, parts in header["splits"].items()
@@ -129,18 +132,16 @@ def read_list(out: Path) -> SavedList:
         raise _damaged(path, error) from error
 
 
-def _video(data: dict[str, Any]) -> Video:
-    segment, problem = data["segment"], data["problem"]
-    return Video(
-        id=data["id"],
-        path=data["path"],
-        class_name=data["class"],
-        label=data["label"],
-        segment=None
-        if segment is None
-        else Segment(start_seconds=segment[0], end_seconds=segment[1], certain=segment[2]),
-        problem=None if problem is None else Reason(*problem),
-    )
+def read_head(out: Path) -> tuple[int, dict[str, int]]:
+    """Number of videos in the list of a store, and how many of them fail by the list alone, by code.
+
+    Takes no time, however long the list is. Raises MissingDataError or StoreError, see `read_list`.
+    """
+    header = _header(list_path(out))
+    try:
+        return int(header["num_videos"]), {str(code): int(count) for code, count in header.get("problems", {}).items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(list_path(out), error) from error
 
 
 def _header(path: Path) -> dict[str, Any]:
@@ -161,16 +162,23 @@ def _header(path: Path) -> dict[str, Any]:
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:
     num_videos = _header(path)["num_videos"]
-    count = 0
+    count, checksum = 0, None
     try:
-        with path.open(encoding="utf-8") as file:
-            file.readline()
+        with path.open("rb") as file:
+            line = file.readline()
+            digest = hashlib.sha256(line)
             for line in file:
-                count += 1
                 data = json.loads(line)
+                if isinstance(data, dict) and data.keys() == {"sha256"}:
+                    checksum = data["sha256"]
+                    break
+                count += 1
                 if not isinstance(data, dict) or not data.keys() >= _NAMES:
                     raise _damaged(path, f"entry {count} is none")
+                digest.update(line)
                 yield data
+            if checksum != digest.hexdigest() or not line.endswith(b"\n") or file.read(1):
+                raise _damaged(path, "its checksum is not that of its lines")
     except (OSError, ValueError) as error:
         if isinstance(error, StoreError):
             raise

@@ -79,7 +79,7 @@ WITHOUT_OPTION = {
 NOT_A_SETTING = {
     "extract": {
         "dataset", "root", "videos", "splits", "out", "skip_bad_lines", "parameters", "size", "keep_size", "dry_run",
-        "overwrite", "as_json",
+        "list_only", "overwrite", "as_json",
     },
     "flow": {"source", "target", "out", "parameters"},
     "bench": {"videos", "parameters", "as_json"},

@@ -12,7 +12,7 @@ import flowprep
 from flowprep import commit, overwrite
 from flowprep.config import ExtractSettings, FlowSettings, QuantiseSettings, ResizeSettings, RunSettings, StoreSettings
 from flowprep.errors import RunStoppedError, SettingsError
-from flowprep.run import Summary
+from flowprep.summary import Summary
 
 CHEAP = ExtractSettings(flow=FlowSettings(backend="dis"), resize=ResizeSettings(short_side=None))
 OTHER = ExtractSettings(

@@ -1,24 +1,30 @@
-import os
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import pytest
+from helpers.command import store_bytes
 from helpers.media import moving_frames, write_video
 from numpy.typing import NDArray
 
 import flowprep
-from flowprep import executors, pipeline, source
+from flowprep import pipeline, resume
 from flowprep.config import ExtractSettings, FlowSettings, ResizeSettings, RunSettings
 from flowprep.datasets import list_videos
 from flowprep.decode import VideoReader
-from flowprep.errors import MissingDataError, RunStoppedError, SettingsError, VideoError
-from flowprep.executors import Done, Task, Work
+from flowprep.errors import MissingDataError, RunStoppedError, SettingsError
+from flowprep.flow import create_backend
 from flowprep.flow.backend import FlowBackend
-from flowprep.journal import Journal, read_journal
-from flowprep.records import Video, canonical_json
+from flowprep.journal import Journal, journals, read_journal
+from flowprep.listener import Start
+from flowprep.publisher import Publisher, open_publisher
+from flowprep.records import Reason, Row, State, Video
+from flowprep.run import resume_store
+from flowprep.stores.places import row_path
+from flowprep.supervisor import Done
 
 CHEAP = ExtractSettings(flow=FlowSettings(backend="dis"), resize=ResizeSettings(short_side=None))
 ONE = RunSettings(jobs=1, durability="fast")
@@ -35,10 +41,14 @@ def videos(tmp_path: Path) -> Path:
 
 def test_extract_from_python(videos: Path, tmp_path: Path) -> None:
     heard: list[str] = []
+    frames: list[int] = []
 
     class Listener:
-        def started(self, num_videos: int, num_todo: int) -> None:
-            heard.append(f"{num_todo} of {num_videos}")
+        def started(self, start: Start) -> None:
+            heard.append(f"{start.num_todo} of {start.num_videos}, {start.num_bytes > 1000}")
+
+        def progress(self, num_frames: int) -> None:
+            frames.append(num_frames)
 
         def finished(self, done: Done) -> None:
             heard.append(done.row.id)
@@ -50,7 +60,7 @@ def test_extract_from_python(videos: Path, tmp_path: Path) -> None:
         "folder", videos=videos, out=tmp_path / "out", settings=CHEAP, run=ONE, listener=Listener()
     )
     assert (summary.exit_code, summary.states, summary.num_flows_now) == (0, {"ok": 3}, 9)
-    assert heard == ["3 of 3", "a/x", "b/x", "c/x"]
+    assert (heard, sum(frames)) == (["3 of 3, True", "a/x", "b/x", "c/x"], 12)
     with flowprep.open_store(tmp_path / "out") as store:
         assert store.stack("b/x", 0, 3).shape == (6, 32, 32)
 
@@ -67,73 +77,116 @@ def test_errors_of_use_are_the_builtins_that_a_caller_expects(videos: Path, tmp_
 
 
 @pytest.fixture
-def work(videos: Path, tmp_path: Path) -> Iterator[Work]:
-    executors._equipment.cache_clear()
-    yield Work(videos=videos, out=tmp_path / "out", settings_json=canonical_json(CHEAP.to_json()), durability="fast")
-    executors._equipment.cache_clear()
+def publisher(tmp_path: Path) -> Publisher:
+    return open_publisher(tmp_path / "out", CHEAP, durability="fast")
 
 
-@pytest.mark.parametrize("code", ["io", "changed"])
-def test_what_may_heal_gets_a_second_try(work: Work, videos: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    monkeypatch.setattr(executors, "_BACK_OFF_SECONDS", 0.0)
-    real, calls = source.check_unchanged, []
-
-    def failing_once(path: Path, before: source.Fingerprint) -> None:
-        calls.append(path)
-        if len(calls) == 1:
-            raise VideoError(code, "for once")
-        real(path, before)
-
-    monkeypatch.setattr(pipeline.source, "check_unchanged", failing_once)
-    done = executors.perform(work, Task(list_index=0, video=list_videos("folder", videos).videos[0]))
-    assert (done.num_attempts, done.row.state) == (2, "ok")
-    monkeypatch.setattr(
-        pipeline.source, "check_unchanged", lambda *_: (_ for _ in ()).throw(VideoError(code, "always"))
-    )
-    done = executors.perform(work, Task(list_index=1, video=list_videos("folder", videos).videos[1]))
-    assert (done.num_attempts, done.row.state, done.row.reasons[0].code) == (2, "failed", code)
+def extract_one(videos: Path, publisher: Publisher) -> Row:
+    """The pipeline on the first video, in this process."""
+    with create_backend("dis") as backend:
+        return pipeline.extract_video(
+            list_videos("folder", videos).videos[0], 0, videos, CHEAP, backend, publisher, attempt="a"
+        )
 
 
 def test_a_file_that_changes_under_the_reader_is_found(
-    work: Work, videos: Path, monkeypatch: pytest.MonkeyPatch
+    videos: Path, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executors, "_BACK_OFF_SECONDS", 0.0)
-    video = list_videos("folder", videos).videos[0]
     real = pipeline.extract_frames
 
-    def meddled(*arguments: object) -> object:
-        row = real(*arguments)  # type: ignore[arg-type]
-        path = videos / video.path
+    def meddled(*arguments: Any) -> Row:
+        row = real(*arguments)
+        path = videos / "a" / "x.avi"
         path.write_bytes(path.read_bytes() + b"x")
         return row
 
     monkeypatch.setattr(pipeline, "extract_frames", meddled)
-    done = executors.perform(work, Task(list_index=0, video=video))
-    assert done.row.reasons[0].code == "changed"
+    assert extract_one(videos, publisher).reasons[0].code == "changed"
 
 
-def test_unexpected_errors_cost_one_video(work: Work, videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = list_videos("folder", videos).videos
-    for error, code in ((MemoryError(), "memory"), (cv2.error("no luck"), "internal"), (KeyError("x"), "internal")):
+def test_unexpected_errors_cost_one_video(videos: Path, publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (cv2.error("no luck"), KeyError("x")):
 
         def failing(*_: object, error: Exception = error) -> None:
             raise error
 
         monkeypatch.setattr(pipeline, "grey", failing)
-        done = executors.perform(work, Task(list_index=0, video=listed[0]))
-        assert (done.row.state, done.row.reasons[0].code) == ("failed", code)
+        row = extract_one(videos, publisher)
+        assert (row.state, row.reasons[0].code) == ("failed", "internal")
 
 
-def _die(work: Work, task: Task, parent: int) -> Done:
-    os._exit(3)
+def test_what_is_done_counts_in_the_summary_of_a_later_run(videos: Path, tmp_path: Path) -> None:
+    (videos / "a" / "bad.avi").write_bytes(b"no video")
+    for num_done_now in (4, 0):
+        summary = flowprep.extract(videos=videos, out=tmp_path / "out", settings=CHEAP, run=ONE)
+        assert (summary.num_done_now, summary.states, summary.exit_code) == (num_done_now, {"ok": 3, "failed": 1}, 1)
+        assert [row.id for row in summary.failed] == ["a/bad"]
 
 
-@pytest.mark.filterwarnings("ignore:A worker stopped while some jobs")
-def test_a_dead_worker_ends_the_run_with_a_sentence(work: Work, videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executors, "_perform_in_child", _die)
-    tasks = [Task(list_index=k, video=video) for k, video in enumerate(list_videos("folder", videos).videos)]
-    with pytest.raises(RunStoppedError, match="a worker process died"):
-        list(executors.run_tasks(work, tasks, 2))
+def test_only_failures_that_may_heal_are_tried_again(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    flowprep.extract(videos=videos, out=out, settings=CHEAP, run=ONE)
+    listed = list_videos("folder", videos).videos
+    expected = {"crash": (0, 1), "memory": (1, 0), "timeout": (1, 0), "damaged": (0, 1), "io": (1, 0)}
+    for code, numbers in expected.items():
+        row_path(out, "a/x").unlink(missing_ok=True)
+        path = videos / "a" / "x.avi"
+        row = dataclasses.replace(
+            Row.unstored(listed[0], State.QUARANTINED, Reason(code)),
+            source_bytes=path.stat().st_size,
+            source_sha256="0" * 64,
+        )
+        mtime_ns = path.stat().st_mtime_ns
+        open_publisher(out, CHEAP).publish_row(row, 0, source_mtime_ns=mtime_ns)
+        done = [
+            flowprep.extract(
+                videos=videos, out=out, settings=CHEAP, run=RunSettings(jobs=1, durability="fast", retry=retry)
+            ).num_done_now
+            for retry in ("transient", "all")
+        ]
+        assert (code, *done) == (code, *numbers)
+
+
+def test_a_store_can_be_resumed_by_itself(videos: Path, tmp_path: Path) -> None:
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    flowprep.extract(videos=videos, out=whole, settings=CHEAP, run=ONE)
+    flowprep.extract(videos=videos, out=out, settings=CHEAP, run=ONE)
+    for path in (out / ".flowprep" / "packed").iterdir():
+        path.unlink()
+    videos.rename(tmp_path / "moved")
+    with pytest.raises(MissingDataError, match="give --videos"):
+        resume_store(out)
+    summary = resume_store(out, videos=tmp_path / "moved", run=ONE)
+    assert (summary.num_done_now, summary.states, summary.exit_code) == (3, {"ok": 3}, 0)
+    assert store_bytes(out) == store_bytes(whole)
+    with pytest.raises(MissingDataError, match="no store"):
+        resume_store(tmp_path / "nothing")
+
+
+def test_a_long_list_is_compared_once(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading 10^6 lines takes seconds; a second look is due only if another process has written meanwhile."""
+    out = tmp_path / "out"
+    flowprep.extract(videos=videos, out=out, settings=CHEAP, run=ONE)
+    looks = []
+    real = resume.read_identities
+    monkeypatch.setattr(resume, "read_identities", lambda folder: looks.append(folder) or real(folder))
+    flowprep.extract(videos=videos, out=out, settings=CHEAP, run=ONE)
+    assert len(looks) == 1
+
+
+def test_a_run_that_cannot_go_on_writes_so_in_its_journal(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RunStoppedError("the disk is full")
+
+    monkeypatch.setattr("flowprep.packer.pack_shard", full)
+    with pytest.raises(RunStoppedError):
+        flowprep.extract(videos=videos, out=tmp_path / "out", settings=CHEAP, run=ONE)
+    assert not (tmp_path / "out" / "manifest.jsonl").exists()
+    (path,) = journals(tmp_path / "out")
+    last = list(read_journal(path))[-1]
+    assert (last["event"], last["error"], last["interrupted"]) == ("end", "the disk is full", True)
 
 
 def test_journal_lines_that_are_torn_or_altered_are_left_out(tmp_path: Path) -> None:

@@ -1,0 +1,77 @@
+"""`flowprep merge`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from flowprep.merge import Merged
+
+_MAX_COMMANDS = 10
+
+
+@click.command(short_help="End a store that was made in parts.")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--allow-missing", is_flag=True,
+              help="End it although videos have no outcome yet; they are pending in the manifest.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def merge(out: Path, *, allow_missing: bool, as_json: bool) -> int:
+    """Pack what is left of the store OUT and write its manifest, splits and checksums.
+
+    If videos have no outcome yet, nothing of that is written; what is missing is said, with the commands that do it.
+    """
+    from flowprep.merge import merge as merge_store
+    from flowprep_cli.progress import show_summary, shown_progress
+
+    with shown_progress() as listener:
+        merged = merge_store(out, allow_missing=allow_missing, listener=listener)
+    if as_json:
+        click.echo(json.dumps({**merged.to_json(), "commands": _commands(merged)}, indent=2))
+    if merged.summary is not None:
+        show_summary(merged.summary)
+    else:
+        _show_unfinished(merged)
+    return merged.exit_code
+
+
+def _commands(merged: Merged) -> list[str]:
+    """What would finish the store: a command for each part that nobody is at work on, or one for all."""
+    from flowprep_cli.again import extract_command
+
+    if merged.summary is not None:
+        return []
+    if not merged.parts:
+        return [extract_command(merged.out, merged.settings, merged.saved)] if not merged.at_work else []
+    parts = [left.part for left in merged.parts if left.holder is None]
+    return [extract_command(merged.out, merged.settings, merged.saved, part) for part in parts]
+
+
+def _show_unfinished(merged: Merged) -> None:
+    from flowprep_cli.progress import stderr_console
+
+    console = stderr_console()
+
+    def say(text: str) -> None:
+        console.print(text, markup=False)
+
+    say(
+        f"{merged.num_pending} of {merged.num_videos} videos have no outcome yet, so {merged.out} is not ended; "
+        "--allow-missing ends it without them."
+    )
+    for left in merged.parts:
+        who = f"; at work: {left.holder.text()}" if left.holder is not None else "; nobody is at work on it"
+        say(f"part {left.part}: {left.num_pending} of {left.num_videos} videos are missing{who}")
+    if not merged.parts:
+        for holder in merged.at_work:
+            say(f"at work: {holder.text()}")
+    if commands := _commands(merged):
+        say("To finish:")
+        for command in commands[:_MAX_COMMANDS]:
+            say(f"  {command}")
+        if len(commands) > _MAX_COMMANDS:
+            say(f"  and so on for {len(commands) - _MAX_COMMANDS} more parts")
+        say(f"  flowprep merge {merged.out}" if merged.parts else "")

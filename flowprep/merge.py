@@ -1,0 +1,144 @@
+"""`flowprep merge`: end a store whose videos were done in parts, or say what is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowprep import commit, driver, journal, resume
+from flowprep.conclusion import conclude, write_run_json
+from flowprep.config import ExtractSettings, RunSettings
+from flowprep.driver import Holder
+from flowprep.errors import SettingsError
+from flowprep.listener import Listener, Quiet
+from flowprep.packer import Packer
+from flowprep.parts import part_slices
+from flowprep.publisher import Publisher, open_publisher
+from flowprep.records import Video
+from flowprep.stores.savedlist import SavedList, read_list
+from flowprep.summary import Summary, Tally
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartLeft:
+    """A part with videos that have no outcome yet, and who is at work on it."""
+
+    part: str
+    num_videos: int
+    num_pending: int
+    holder: Holder | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """What `merge` has found. `summary` is None where the store is not ended, since videos have no outcome yet.
+
+    `parts` has the parts with such videos, as the latest part that has begun divides the list; it is empty where none
+    has. `at_work` are all whose driver files beat. `settings` and `saved` say how the store was asked for.
+    """
+
+    out: Path
+    num_videos: int
+    num_pending: int
+    parts: tuple[PartLeft, ...]
+    at_work: tuple[Holder, ...]
+    settings: ExtractSettings
+    saved: SavedList
+    summary: Summary | None
+
+    @property
+    def exit_code(self) -> int:
+        """That of a run over the whole list."""
+        return 1 if self.summary is None else self.summary.exit_code
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {
+            "out": str(self.out),
+            "num_videos": self.num_videos,
+            "num_pending": self.num_pending,
+            "parts": [
+                {
+                    "part": left.part,
+                    "num_videos": left.num_videos,
+                    "num_pending": left.num_pending,
+                    "at_work": left.holder is not None,
+                }
+                for left in self.parts
+            ],
+            "at_work": [holder.to_json() for holder in self.at_work],
+            "summary": None if self.summary is None else self.summary.to_json(),
+        }
+
+
+def merge(out: Path, *, allow_missing: bool = False, listener: Listener | None = None) -> Merged:
+    """Pack what is left, and end the store if every video of its list has an outcome.
+
+    With `allow_missing` it is ended anyway, and videos without an outcome are `pending` in the manifest. Any number of
+    parts may be at work meanwhile.
+
+    Raises:
+        MissingDataError: `out` is no store.
+        StoreError: settings, list or a shard are damaged.
+        RunStoppedError: the disk is full or fails.
+    """
+    heard, started = listener or Quiet(), time.perf_counter()
+    settings, saved = resume.read_settings(out), read_list(out)
+    videos = saved.listing.videos
+    publisher = open_publisher(out, settings)
+    commit.remove_leftovers(out)
+    Packer(out, settings, videos).pack_rest(range(len(videos)))
+    pending = _pending(publisher, videos)
+    at_work = tuple(holder for holder in driver.holders(out) if holder.beats)
+    summary = None
+    if not pending or allow_missing:
+        summary = conclude(out, settings, saved.listing, publisher, Tally())
+        summary = dataclasses.replace(summary, seconds=round(time.perf_counter() - started, 3))
+        for note in summary.notes:
+            heard.note(note)
+        write_run_json(out, summary)
+    return Merged(
+        out=out,
+        num_videos=len(videos),
+        num_pending=len(pending),
+        parts=_parts_left(out, saved, pending, at_work),
+        at_work=at_work,
+        settings=settings,
+        saved=saved,
+        summary=summary,
+    )
+
+
+def _pending(publisher: Publisher, videos: Sequence[Video]) -> list[int]:
+    """List indices of the videos that have no outcome."""
+    return [index for index, video in enumerate(videos) if publisher.read_entry(video, index) is None]
+
+
+def _parts_left(out: Path, saved: SavedList, pending: Sequence[int], at_work: Sequence[Holder]) -> tuple[PartLeft, ...]:
+    """The parts that the pending videos belong to."""
+    num_parts = _num_parts(out)
+    if not pending or num_parts is None or saved.num_bytes is None:
+        return ()
+    holder_of = {holder.part: holder for holder in at_work}
+    left, found = set(pending), []
+    for number, indices in enumerate(part_slices(saved.num_bytes, num_parts), 1):
+        part, num_pending = f"{number}/{num_parts}", sum(index in left for index in indices)
+        if num_pending:
+            holder = holder_of.get(part)
+            found.append(PartLeft(part=part, num_videos=len(indices), num_pending=num_pending, holder=holder))
+    return tuple(found)
+
+
+def _num_parts(out: Path) -> int | None:
+    """Into how many parts the list was divided last, by the journals; None where it was not."""
+    for path in reversed(journal.journals(out)):
+        with contextlib.suppress(OSError, SettingsError, TypeError):
+            first = next(journal.read_journal(path), {})
+            if first.get("part"):
+                return RunSettings(part=first["part"]).slice_of_parts()[1]
+    return None

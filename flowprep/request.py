@@ -1,0 +1,158 @@
+"""What is asked for, and everything about it that must be known before work begins. Nothing here changes the disk."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flowprep import overwrite, resume
+from flowprep.config import ExtractSettings, FlowSettings, RunSettings
+from flowprep.datasets import list_videos
+from flowprep.errors import MissingDataError, SettingsError
+from flowprep.flow import resolve
+from flowprep.parts import part_slices
+from flowprep.pipeline import open_backend
+from flowprep.records import Video
+from flowprep.stores.layouts import check_listing
+from flowprep.stores.savedlist import SavedList, list_path, read_list
+from flowprep.survey import sizes_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked for: where the videos are, where the store goes, and all settings."""
+
+    videos: Path
+    out: Path
+    splits: Path | None = None
+    settings: ExtractSettings = field(default_factory=ExtractSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+    skip_bad_lines: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A request with everything resolved.
+
+    `is_shared` says that the list is that of the store; else `checked` is the version of it that was compared.
+    """
+
+    settings: ExtractSettings
+    saved: SavedList
+    is_shared: bool = False
+    checked: resume.ListVersion = None
+
+    @property
+    def videos(self) -> Sequence[Video]:
+        """All videos of the list."""
+        return self.saved.listing.videos
+
+    def indices(self, part: str | None) -> range:
+        """Places in the list of the videos of a part; of all without one."""
+        if part is None:
+            return range(len(self.videos))
+        number, num_parts = RunSettings(part=part).slice_of_parts()
+        assert self.saved.num_bytes is not None, "the list of a run has sizes"
+        return part_slices(self.saved.num_bytes, num_parts)[number - 1]
+
+
+def prepare(request: Request) -> Prepared:
+    """Resolve the backend and list the dataset, or take a part's list from the store; every error of use shows here."""
+    if request.overwrite and request.run.part is not None:
+        raise SettingsError(
+            "--overwrite makes a store anew in one run; begin it so, or remove it by hand before --part"
+        )
+    stored = None if request.overwrite else _stored_flow(request.out)
+    settings = resolved(request.settings, stored)
+    is_shared = request.run.part is not None and list_path(request.out).exists()
+    if is_shared:
+        saved = shared_list(request)
+    else:
+        listing = list_videos(
+            settings.dataset, request.videos, splits=request.splits, skip_bad_lines=request.skip_bad_lines
+        )
+        check_listing(settings, listing.videos)
+        saved = SavedList(
+            listing=listing,
+            videos=request.videos.absolute(),
+            splits=None if request.splits is None else request.splits.absolute(),
+            skip_bad_lines=request.skip_bad_lines,
+            num_bytes=sizes_of(listing.videos, request.videos),
+        )
+    _check_places(request)
+    if request.overwrite:
+        return Prepared(settings=settings, saved=saved)
+    if stored is None and (stored := _stored_flow(request.out)) is not None:
+        settings = resolved(request.settings, stored)  # listing takes a while, and another part has begun meanwhile
+    checked = resume.check(request.out, settings, None if is_shared else saved.listing)
+    return Prepared(settings=settings, saved=saved, is_shared=is_shared, checked=checked)
+
+
+def resolved(settings: ExtractSettings, stored: FlowSettings | None = None) -> ExtractSettings:
+    """The settings with backend, variant and all parameters named.
+
+    `stored` are those that the store was begun with: its backend and variant are what `auto` means from then on.
+    """
+    if not settings.store.flow:
+        return dataclasses.replace(settings, flow=FlowSettings())
+    name, variant = settings.flow.backend, settings.flow.variant
+    if name == "auto" and stored is not None and stored.backend != "auto" and variant in (None, stored.variant):
+        name, variant = stored.backend, stored.variant
+    name, variant = resolve(name, variant)
+    settings = dataclasses.replace(settings, flow=dataclasses.replace(settings.flow, backend=name, variant=variant))
+    backend = open_backend(settings)
+    assert backend is not None, "the settings store flow"
+    with backend:
+        parameters = backend.parameters
+    return dataclasses.replace(settings, flow=dataclasses.replace(settings.flow, parameters=parameters))
+
+
+def shared_list(request: Request) -> SavedList:
+    """The list that is in the store, which all its parts go by.
+
+    Raises MissingDataError where there is none yet, SettingsError where it was made for another request.
+    """
+    saved = read_list(request.out)
+    asked = {
+        "dataset": (saved.listing.dataset, request.settings.dataset),
+        "videos": (_place(saved.videos), _place(request.videos)),
+        "splits": (_place(saved.splits), _place(request.splits)),
+        "skip_bad_lines": (saved.skip_bad_lines, request.skip_bad_lines),
+    }
+    differences = [f"{name}: {there} there, {here} asked for" for name, (there, here) in asked.items() if there != here]
+    if differences:
+        raise SettingsError(
+            f"the list of the store {request.out} was made for another request ({'; '.join(differences)}); "
+            "use the same, or renew the list by a run with --list-only"
+        )
+    if saved.num_bytes is None:
+        saved = dataclasses.replace(saved, num_bytes=sizes_of(saved.listing.videos, request.videos))
+    return saved
+
+
+def _stored_flow(out: Path) -> FlowSettings | None:
+    try:
+        return resume.read_settings(out).flow
+    except MissingDataError:
+        return None
+
+
+def _place(path: Path | None) -> str | None:
+    return None if path is None else str(path.resolve())
+
+
+def _check_places(request: Request) -> None:
+    """Refuse a store in the folder of the videos, and one that would contain them or their lists."""
+    out, videos = request.out.resolve(), request.videos.resolve()
+    if out == videos or videos in out.parents:
+        raise SettingsError(
+            f"the store {request.out} lies in the folder of the videos {request.videos}; give another --out"
+        )
+    for given in (request.videos, request.splits):
+        if given is not None and out in (given.resolve(), *given.resolve().parents):
+            raise SettingsError(f"the store {request.out} would contain {given}; give another --out")
+    if request.overwrite:
+        overwrite.check(request.out)

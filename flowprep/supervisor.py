@@ -1,0 +1,180 @@
+"""The run's side of a child: starts it, gives it videos, watches it, and says who is to blame when it dies.
+
+A video that crashes its child, hangs it or runs out of memory gets a second try in a fresh one; then it is quarantined,
+and no other video has paid for it. What counts is what the child has published: one that dies between its commit and
+its answer has done its video.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flowprep import commit, source
+from flowprep.childprocess import ChildProcess, IdleDeathError, LostError, Task, Work
+from flowprep.errors import RunStoppedError, VideoError
+from flowprep.publisher import open_publisher
+from flowprep.records import Reason, Row, State
+from flowprep.stores.rowfile import Entry
+
+_log = logging.getLogger(__name__)
+MAX_TRIES = 2
+_RETRIED_AT_ONCE = frozenset({"io", "changed"})
+_BACK_OFF_SECONDS = 1.0
+_MAX_STARTS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try at a video: who made it, how long it took, and how it ended.
+
+    `outcome` is a state of the video, or the reason why it has none: `crash`, `timeout`, `memory`. `stderr` is the last
+    that the child wrote where the video was not stored.
+    """
+
+    worker: str
+    seconds: float
+    outcome: str
+    stderr: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What became of a task, and at what cost. `build` is what computed its flow, "" where there is none."""
+
+    list_index: int
+    row: Row
+    seconds: float
+    attempts: tuple[Attempt, ...]
+    build: str
+
+    @property
+    def num_attempts(self) -> int:
+        """How often it was tried."""
+        return len(self.attempts)
+
+    @property
+    def worker(self) -> str:
+        """Who made the last attempt."""
+        return self.attempts[-1].worker
+
+
+class Supervisor:
+    """Does videos one after another in a child, which is started when it is first needed and replaced when it dies."""
+
+    def __init__(self, work: Work, abort: threading.Event, progress: Callable[[int], None]) -> None:
+        self._work, self._abort, self._progress = work, abort, progress
+        self._publisher = open_publisher(work.out, work.settings, durability=work.durability)
+        self._child: ChildProcess | None = None
+
+    def perform(self, task: Task) -> Done:
+        """One video, tried again where that may help. Its outcome is published when this returns.
+
+        Raises:
+            RunStoppedError: the store cannot be written, or no child can be started.
+            BackendUnavailableError: the flow backend does not run here.
+            AbortedError: the run ends now.
+        """
+        start = time.perf_counter()
+        attempts: list[Attempt] = []
+        row: Row | None = None
+        lost: LostError | None = None
+        num_idle_deaths = 0
+        while row is None:
+            begun = time.perf_counter()
+            process = self._started()
+            before = self._entry(task)
+            try:
+                row, lost = process.perform(task, self._progress), None
+                outcome, stderr = str(row.state), "" if row.state.stored else process.stderr()
+            except IdleDeathError as error:
+                self._discard()
+                num_idle_deaths += 1
+                if num_idle_deaths == _MAX_STARTS:
+                    raise RunStoppedError(f"worker processes die before they begin: {error}; run again") from error
+                continue
+            except LostError as error:
+                self._discard()
+                after = self._entry(task)
+                lost, outcome, stderr = error, error.code, error.stderr
+                if after is not None and after != before:
+                    row, lost, outcome = after.row, None, str(after.row.state)
+            except BaseException:
+                self._discard()
+                raise
+            if row is not None and any(reason.code == "internal" for reason in row.reasons):
+                _log.error("%s: an error of ours; its process wrote:\n%s", task.video.id, stderr)
+            seconds = round(time.perf_counter() - begun, 4)
+            attempts.append(Attempt(worker=process.name, seconds=seconds, outcome=outcome, stderr=stderr))
+            if len(attempts) >= MAX_TRIES:
+                break
+            if row is not None and not row.state.stored and any(r.code in _RETRIED_AT_ONCE for r in row.reasons):
+                row = None
+                self._abort.wait(_BACK_OFF_SECONDS)
+        if row is None:
+            assert lost is not None, "without a row the child was lost"
+            row = self._quarantine(task, lost)
+        return Done(
+            list_index=task.list_index,
+            row=row,
+            seconds=time.perf_counter() - start,
+            attempts=tuple(attempts),
+            build=process.build if row.flows else "",
+        )
+
+    def close(self) -> None:
+        """Let the child end."""
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+    def _started(self) -> ChildProcess:
+        """A child that is alive and waits for a video."""
+        if self._child is not None and self._child.is_alive():
+            return self._child
+        self._discard()
+        for _ in range(_MAX_STARTS):
+            process = ChildProcess(self._work, self._abort)
+            try:
+                process.wait_until_ready()
+            except IdleDeathError as error:
+                process.kill()
+                reason = str(error)
+            except BaseException:
+                process.kill()
+                raise
+            else:
+                self._child = process
+                return process
+        raise RunStoppedError(f"a worker process cannot start: {reason}; mend that and run the same command again")
+
+    def _discard(self) -> None:
+        """Get rid of the child and of what it has staged."""
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+            commit.remove_leftovers(self._work.out)
+
+    def _entry(self, task: Task) -> Entry | None:
+        return self._publisher.read_entry(task.video, task.list_index)
+
+    def _quarantine(self, task: Task, lost: LostError) -> Row:
+        """Publish that a video was given up, with what a later run compares its file by."""
+        path, num_bytes, sha256, mtime_ns = self._work.videos / task.video.path, 0, "", 0
+        try:
+            with source.opened(path) as file:
+                version = source.fingerprint(file)
+            num_bytes, mtime_ns = version.num_bytes, version.mtime_ns
+            sha256 = source.sha256_of(path, version)
+        except VideoError:
+            pass  # it has gone meanwhile, and will be looked at again
+        row = dataclasses.replace(
+            Row.unstored(task.video, State.QUARANTINED, Reason(lost.code, lost.detail)),
+            source_bytes=num_bytes,
+            source_sha256=sha256,
+        )
+        return self._publisher.publish_row(row, task.list_index, source_mtime_ns=mtime_ns)
