@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from flowprep.errors import FlowprepError, RunStoppedError, StoreError, VideoError
+from flowprep.machine import is_running
 from flowprep.records import canonical_json
 from flowprep.stores.places import aside_folder, staging_folder
 
@@ -243,23 +244,13 @@ def remove_leftovers(root: Path) -> int:
 def _is_leftover(path: Path) -> bool:
     """True if nobody can be at work in a staging folder."""
     host, _, pid = path.name.rsplit(".", 3)[1].rpartition("-") if path.name.count(".") >= 3 else ("", "", "")
-    if host == _host() and pid.isdecimal() and not _is_running(int(pid)):
+    if host == _host() and pid.isdecimal() and not is_running(int(pid)):
         return True
     try:
         changed = max(part.lstat().st_mtime for part in (path, *path.iterdir()))
     except OSError:
         return False  # its owner, or another run, has just removed it
     return time.time() - changed > _ABANDONED_SECONDS
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True  # somebody else's, which we may not signal
-    return True
 
 
 @contextlib.contextmanager
@@ -291,6 +282,14 @@ def move_aside(root: Path, path: Path, video: str) -> Path:
     ensure_folder(root, place.parent, sync=False)
     publish(path, place)
     return place
+
+
+def names_aside(root: Path) -> frozenset[str]:
+    """The `id_hash` of each video of which something is aside."""
+    try:
+        return frozenset(path.name for path in aside_folder(root).iterdir())
+    except FileNotFoundError:
+        return frozenset()
 
 
 def drop_aside(root: Path, video: str) -> None:

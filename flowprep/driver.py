@@ -21,6 +21,7 @@ from typing import Any, Self, final
 
 from flowprep import commit
 from flowprep.errors import SettingsError
+from flowprep.machine import is_running
 from flowprep.records import canonical_json
 
 BEAT_SECONDS = 10.0
@@ -42,7 +43,7 @@ class Holder:
     @property
     def beats(self) -> bool:
         """True if it seems to be at work: it has been heard of, and no process of this machine that has ended."""
-        gone = self.machine != "" and self.machine == _machine() and not _is_running(self.pid)
+        gone = self.machine != "" and self.machine == _machine() and not is_running(self.pid)
         return self.silent_seconds < STALE_SECONDS and not gone
 
     def to_json(self) -> dict[str, Any]:
@@ -171,13 +172,3 @@ def _machine() -> str:
         return f"{boot}-{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
         return ""
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True  # somebody else's, which we may not signal
-    return True

@@ -31,3 +31,14 @@ def _quotas(membership: Path, root: Path) -> list[int]:
 def existing_folder(path: Path) -> Path:
     """`path`, or the nearest folder above it that exists: on its disk `path` would be made."""
     return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+
+
+def is_running(pid: int) -> bool:
+    """True if there is a process of that number, ours or not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # somebody else's, which we may not signal
+    return True

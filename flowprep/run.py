@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any, final
 
@@ -26,6 +26,7 @@ from flowprep.packer import Packer
 from flowprep.pipeline import open_backend
 from flowprep.publisher import open_publisher
 from flowprep.request import Prepared, Request, prepare, resolved, shared_list
+from flowprep.stores.places import id_hash
 from flowprep.stores.savedlist import SavedList, read_list
 from flowprep.summary import Counts, Summary, Tally, summarise
 from flowprep.supervisor import Done
@@ -208,6 +209,7 @@ class _Run:
             retry=self._run.retry,
             settled=self._counts,
         )
+        self._drop_aside(set(todo))
         if todo:
             _warm_up(self._settings)
         with journal.Journal(journal.journal_folder(self._out)) as record:
@@ -227,6 +229,14 @@ class _Run:
                 "end", seconds=summary.seconds, states=summary.states, interrupted=summary.interrupted, error=""
             )
         return summary
+
+    def _drop_aside(self, todo: Set[int]) -> None:
+        """Delete what is aside of videos that are final: who published that was killed before it could."""
+        if names := commit.names_aside(self._out):
+            for index in self._indices:
+                video = id_hash(self._prepared.videos[index].id)
+                if index not in todo and video in names:
+                    commit.drop_aside(self._out, video)
 
     def _work(self, todo: Sequence[int], record: journal.Journal) -> bool:
         """Extract and pack; False if that was stopped before its end."""

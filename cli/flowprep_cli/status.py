@@ -62,13 +62,15 @@ def _show(found: Status) -> None:
     )
     lines = [["process", "part", "state", "videos", "frames", "frames/s", "last sign of life"]]
     for worker in found.workers[-_MAX_WORKERS:]:
-        state = f"{worker.state} ({printable(worker.error)})" if worker.error else worker.state
         videos = f"{worker.num_videos}/{worker.num_todo}"
         silence = f"{duration_text(worker.silent_seconds)} ago"
         name, rate = f"{printable(worker.host)} {worker.pid}", f"{worker.frames_per_second:.1f}"
-        lines.append([name, worker.part or "all", state, videos, str(worker.num_frames), rate, silence])
+        lines.append([name, worker.part or "all", worker.state, videos, str(worker.num_frames), rate, silence])
     print()
     print_columns(lines)
+    for worker in found.workers[-_MAX_WORKERS:]:
+        if worker.error:
+            print(f"{printable(worker.host)} {worker.pid} stopped: {printable(worker.error)}")
     if len(found.workers) > _MAX_WORKERS:
         print(f"and {len(found.workers) - _MAX_WORKERS} earlier ones; --json has all")
 

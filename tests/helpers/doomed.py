@@ -1,18 +1,21 @@
-"""`flowprep` in a process that dies by SIGKILL at a chosen change of the disk, it or its child.
+"""`flowprep` in a process that dies by SIGKILL at chosen changes of the disk, it or its child.
 
 Run as a script in place of the command: `python doomed.py <arguments of flowprep>`. The children that it starts are
 this script too. What happens is said in the environment:
 
-    FLOWPREP_TRACE  a file to which every change is appended: role, number in its process, primitive, target
-    FLOWPREP_DOOM   `role:number:victims:mark`, with role `run` or `child`: before this change the victims (`child`, or
-                    `both`) are killed. A write is half done by then. `mark` is made first; where it exists nothing
-                    happens, so that of several children one dies.
+    DOOM_STEPS    steps, one a line: `role primitive pattern`, with role `run` or `child`; the pattern is a regular
+                  expression that is looked for in the target's path
+    DOOM_MARKS    a folder. Where a change is of a step for the first time, a file with the number of the step is made
+                  there, and SIGKILL comes before the change; a write is half done by then
+    DOOM_VICTIMS  `both`: a step of a child ends the run too. `child`: the child alone; then a child lives on through
+                  the first video that it finishes, since a video may cost two of them only once
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -32,32 +35,39 @@ PRIMITIVES = (
     "make_folder",
     "unlink",
 )
+_RECORD = re.compile(r"/(rows|commits)/../[0-9a-f]{64}\.(json|clip)$")
 
 
 class Doom:
-    """Counts the changes of this process, and ends it."""
+    """Looks at the changes of this process, and ends it."""
 
     def __init__(self, role: str) -> None:
-        self.role, self.count = role, 0
-        self.trace = os.environ.get("FLOWPREP_TRACE")
-        role_to_end, number, self.victims, self.mark = os.environ.get("FLOWPREP_DOOM", "none:0:child:").split(":", 3)
-        self.number = int(number) if role_to_end == role else 0
+        self._role, self._marks = role, Path(os.environ["DOOM_MARKS"])
+        self._ends_both = os.environ["DOOM_VICTIMS"] == "both"
+        self._steps = [line.split(maxsplit=2) for line in os.environ["DOOM_STEPS"].splitlines()]
+        self._is_armed = self._ends_both or not any(self._marks.iterdir())
 
-    def before(self, name: str, call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        self.count += 1
-        if self.trace:
-            with Path(self.trace).open("a", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(f"{self.role}\t{self.count}\t{name}\t{_target(arguments)}\n")
-        if self.count == self.number:
-            try:
-                os.close(os.open(self.mark, os.O_CREAT | os.O_EXCL))
-            except FileExistsError:
-                return
+    def change(self, name: str, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        target = _target(arguments)
+        if self._is_armed and self._is_last(name, target):
             if name in ("write", "write_at"):
                 call(arguments[0], memoryview(arguments[1])[: len(arguments[1]) // 2], *arguments[2:])
-            if self.victims == "both" and self.role == "child":
+            if self._ends_both and self._role == "child":
                 os.kill(os.getppid(), signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
+        result = call(*arguments)
+        self._is_armed |= name == "rename" and _RECORD.search(target) is not None
+        return result
+
+    def _is_last(self, name: str, target: str) -> bool:
+        for number, (role, primitive, pattern) in enumerate(self._steps):
+            if (role, primitive) == (self._role, name) and re.search(pattern, target):
+                try:
+                    (self._marks / str(number)).touch(exist_ok=False)
+                except FileExistsError:
+                    continue
+                return True
+        return False
 
 
 def _target(arguments: tuple[Any, ...]) -> str:
@@ -72,13 +82,12 @@ def install(role: str) -> None:
 
     doom = Doom(role)
     for name in PRIMITIVES:
+        call = functools.partial(_watched, doom, name, getattr(commit, name))
+        setattr(commit, name, call)
 
-        def watched(*arguments: Any, name: str, call: Callable[..., Any]) -> Any:
-            doom.before(name, call, arguments)
-            return call(*arguments)
 
-        call = getattr(commit, name)
-        setattr(commit, name, functools.partial(watched, name=name, call=call))
+def _watched(doom: Doom, name: str, call: Callable[..., Any], *arguments: Any) -> Any:
+    return doom.change(name, call, arguments)
 
 
 if __name__ == "__main__":

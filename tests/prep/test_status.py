@@ -148,3 +148,13 @@ def test_the_command_on_a_store_that_was_made(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError):
         status(tmp_path)
     flowprep("status", tmp_path / "videos", expect=2)
+
+
+def test_why_a_process_stopped_stands_below_the_table(out: Path) -> None:
+    with Journal(journal_folder(out)) as stopped:
+        begin(stopped, None)
+        stopped.append("end", seconds=1.0, states={}, interrupted=True, error="the disk is full")
+    shown = flowprep("status", out).stdout
+    *_, row, last = shown.splitlines()
+    assert row.split()[2:4] == ["all", "stopped"]
+    assert last.endswith(" stopped: the disk is full")

@@ -1,0 +1,212 @@
+"""Runs that are killed with SIGKILL, at every step of publishing and at any moment, and then resumed."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+from helpers.command import FLOWPREP, flowprep, store_bytes
+from helpers.media import moving_frames, write_video
+from helpers.processes import children_of, eventually
+
+from flowprep.journal import journals, read_journal
+
+DOOMED = Path(__file__).parents[1] / "helpers" / "doomed.py"
+NUM_KILLS = 20
+NUM_GOOD = 10
+FORMATS = pytest.mark.parametrize("form", ["hdf5", "jpeg"])
+Files: TypeAlias = dict[str, bytes]
+
+BEGINNING = (
+    "run link drivers/run.json",
+    "run write staging/.*/settings.json",
+    "run link .flowprep/settings.json",
+    "run write staging/.*/list.jsonl",
+    "run rename .flowprep/list.jsonl",
+    "run fsync .flowprep$",
+)
+EXTRACTING = {
+    "hdf5": (
+        "child make_folder staging/[^/]*$",
+        "child open_new video.clip",
+        "child write video.clip",
+        "child fsync video.clip",
+        "child make_folder commits/..$",
+        "child rename commits/../.*clip",
+        "child fsync commits/..$",
+    ),
+    "jpeg": (
+        "child make_folder staging/.*/new",
+        "child write img_00001.jpg",
+        "child open_new flow_x_00003.jpg",
+        "child write flow_y_00004.jpg",
+        "child fsync staging/.*/new$",
+        "child rename out/./[0-9]$",
+        "child fsync out/.$",
+        "child write row.json",
+        "child rename rows/../.*json",
+        "child fsync rows/..$",
+    ),
+}
+PACKING = (
+    "run write_at shard.h5",
+    "run fsync shard.h5",
+    "run write packed.jsonl",
+    "run rename packed/[0-9]*.next.jsonl",
+    "run rename shards/[0-9]*.h5",
+    "run fsync shards$",
+    "run rename packed/[0-9]*.jsonl",
+    "run unlink commits/.*clip",
+    "run unlink rows/.*json",
+)
+ENDING = (
+    "run write splits.json",
+    "run rename out/splits.json",
+    "run write manifest.jsonl",
+    "run rename out/manifest.jsonl",
+    "run write SHA256SUMS",
+    "run rename SHA256SUMS",
+    "run open_new staging/.*/run.json",
+    "run rename out/run.json",
+)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Videos of two classes, and a file that is none."""
+    folder = tmp_path_factory.mktemp("data") / "videos"
+    for index in range(NUM_GOOD):
+        path = folder / "ab"[index % 2] / f"{index}.avi"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video(path, moving_frames(5, 112, 84, seed=index))
+    (folder / "b" / "none.avi").write_bytes(b"RIFF but no video")
+    return folder
+
+
+def arguments(videos: Path, out: Path, form: str, jobs: int = 1) -> list[str]:
+    cheap = ["--backend", "dis", "--size", "112x84", "--shard-videos", "2", "--durability", "strict"]
+    places = ["--dataset", "folder", "--videos", str(videos), "--out", str(out)]
+    return ["extract", *places, "--format", form, "--jobs", str(jobs), *cheap]
+
+
+@pytest.fixture(scope="module")
+def wholes(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Files]:
+    """What an uninterrupted run of one worker writes, by format."""
+    found = {}
+    for form in ("hdf5", "jpeg"):
+        out = tmp_path_factory.mktemp("whole") / "out"
+        flowprep(*arguments(videos, out, form), expect=1)
+        found[form] = store_bytes(out)
+    return found
+
+
+def check_end(out: Path, whole: Files) -> None:
+    """The store is that of an uninterrupted run, and nothing unfinished is left."""
+    assert store_bytes(out) == whole
+    books = out / ".flowprep"
+    for name in ("staging", "aside", "drivers"):
+        assert not (books / name).exists() or list((books / name).iterdir()) == []
+    if (out / "shards").exists():
+        assert not list(books.glob("commits/*/*"))
+
+
+def doomed(steps: Sequence[str], marks: Path, victims: str, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run the command in processes that die at each of the steps once, see `helpers.doomed`."""
+    marks.mkdir()
+    doom = {"DOOM_STEPS": "\n".join(steps), "DOOM_MARKS": str(marks), "DOOM_VICTIMS": victims}
+    return subprocess.run(
+        [sys.executable, str(DOOMED), *command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **doom},
+        timeout=60,
+        check=False,
+    )
+
+
+def die_at_each(steps: Sequence[str], tmp_path: Path, command: Sequence[str]) -> None:
+    """Begin or resume the run again and again; each time it gets as far as the next step."""
+    for number, step in enumerate(steps):
+        died = doomed([step], tmp_path / f"marks-{number}", "both", command)
+        assert died.returncode == -signal.SIGKILL, f"it did not come to «{step}»\n{died.stderr}"
+
+
+# -- the same bytes ----------------------------------------------------------------------------------------------------
+
+
+@FORMATS
+def test_two_workers_make_the_bytes_of_one(videos: Path, tmp_path: Path, wholes: dict[str, Files], form: str) -> None:
+    flowprep(*arguments(videos, tmp_path / "out", form, jobs=2), expect=1)
+    check_end(tmp_path / "out", wholes[form])
+
+
+@FORMATS
+def test_killed_at_each_step_of_publishing(videos: Path, tmp_path: Path, wholes: dict[str, Files], form: str) -> None:
+    out = tmp_path / "out"
+    middle = PACKING if form == "hdf5" else ("run rename out/timing.h5",)
+    die_at_each((*BEGINNING, *EXTRACTING[form], *middle, *ENDING), tmp_path, arguments(videos, out, form))
+    flowprep(*arguments(videos, out, form), expect=1)
+    check_end(out, wholes[form])
+
+
+@FORMATS
+def test_killed_at_each_step_of_replacing_an_outcome(videos: Path, tmp_path: Path, form: str) -> None:
+    mine, out = tmp_path / "videos", tmp_path / "out"
+    shutil.copytree(videos, mine)
+    command = arguments(mine, out, form)
+    flowprep(*command, expect=1)
+    write_video(mine / "b" / "1.avi", moving_frames(6, 112, 84, seed=99))
+    if form == "hdf5":  # the row that failed is in the other row file of its shard by now
+        steps = [step for step in PACKING if "unlink rows" not in step]
+    else:
+        steps = ["child unlink rows/", *(step for step in EXTRACTING[form] if " out/" in step or " rows/" in step)]
+    die_at_each((*steps, "run unlink SHA256SUMS", *ENDING), tmp_path, command)
+    flowprep(*command, expect=1)
+    flowprep(*arguments(mine, tmp_path / "whole", form), expect=1)
+    check_end(out, store_bytes(tmp_path / "whole"))
+
+
+@FORMATS
+def test_a_child_that_is_killed_at_each_step_costs_no_video(
+    videos: Path, tmp_path: Path, wholes: dict[str, Files], form: str
+) -> None:
+    """One run, whose child is killed over and over: each video has its second try, and none a third."""
+    out, steps = tmp_path / "out", EXTRACTING[form]
+    done = doomed(steps, tmp_path / "marks", "child", arguments(videos, out, form))
+    assert done.returncode == 1, done.stderr
+    assert len(list((tmp_path / "marks").iterdir())) == len(steps) <= NUM_GOOD
+    check_end(out, wholes[form])
+    events = [event for path in journals(out) for event in read_journal(path) if event["event"] == "video"]
+    assert len(events) == NUM_GOOD + 1
+    assert 1 < sum(len(event["attempts"]) for event in events) - NUM_GOOD <= len(steps)
+
+
+def test_killed_at_random_moments(videos: Path, tmp_path: Path, wholes: dict[str, Files]) -> None:
+    """Runs of two workers, in turns into shards and trees; each store is resumed until it is finished."""
+    start = time.monotonic()
+    flowprep(*arguments(videos, tmp_path / "out", "hdf5", jobs=2), expect=1)
+    seconds = time.monotonic() - start
+    moments, num_kills, num_stores = random.Random(4), 0, 0
+    while num_kills < NUM_KILLS:
+        form = ("hdf5", "jpeg")[num_stores % 2]
+        out, num_stores = tmp_path / f"{num_stores}" / "out", num_stores + 1
+        is_done = False
+        while not is_done:
+            run = subprocess.Popen([FLOWPREP, *arguments(videos, out, form, jobs=2)], stderr=subprocess.DEVNULL)
+            if num_kills < NUM_KILLS:
+                time.sleep(seconds * moments.uniform(0.1, 1.0))
+                run.kill()
+            is_done = run.wait(120) == 1
+            assert is_done or run.returncode == -signal.SIGKILL
+            num_kills += not is_done
+        check_end(out, wholes[form])
+    assert eventually(lambda: children_of(os.getpid()) == [])
