@@ -15,9 +15,10 @@ from typing import Any
 
 import click
 
-from flowprep.config import BACKENDS, Settings
+from flowprep.config import BACKENDS
 from flowprep.flow.parameters import parse_parameters
 from flowprep.records import REASONS, RETRIED_BY_DEFAULT
+from flowprep.settings import Settings
 from flowprep_cli.main import cli, main
 
 DOCS = Path(__file__).parent

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from flowprep import commit
-from flowprep.config import ExtractSettings, differences
+from flowprep.config import ExtractSettings
 from flowprep.errors import MissingDataError, SettingsError, StoreError
 from flowprep.records import Listing, Video, canonical_json
+from flowprep.settings import differences
 from flowprep.stores.savedlist import SavedList, identity, list_lines, list_path, read_identities
 
 ListVersion: TypeAlias = tuple[int, int, int] | None

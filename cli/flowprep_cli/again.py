@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flowprep.config import ExtractSettings, FlowSettings, ResizeSettings, Settings
+from flowprep.config import ExtractSettings, FlowSettings, ResizeSettings
 from flowprep.flow.parameters import parse_parameters
+from flowprep.settings import Settings
 from flowprep.stores.savedlist import SavedList
 
 

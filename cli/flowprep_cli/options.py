@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
-from flowprep.config import Settings
 from flowprep.errors import SettingsError
+from flowprep.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=Settings)

@@ -25,10 +25,11 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from flowprep.config import SynthSettings, differences
+from flowprep.config import SynthSettings
 from flowprep.datasets.synthetic_scene import MID_GREY, SPLITS, Draw, SynthClass, synth_classes
 from flowprep.errors import RunStoppedError, SettingsError
 from flowprep.records import canonical_json
+from flowprep.settings import differences
 
 FORMAT = 1
 """Raised whenever the bytes of a set change for the same settings."""

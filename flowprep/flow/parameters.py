@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flowprep.config import Settings, setting
 from flowprep.errors import SettingsError
 from flowprep.flow.tvl1.params import TVL1CPUParameters, TVL1CUDAParameters
+from flowprep.settings import Settings, setting
 
 _DIS_PRESETS: Mapping[str, Mapping[str, int]] = {
     "ultrafast": {

@@ -23,11 +23,11 @@ from flowprep.config import (
     QuantiseSettings,
     ResizeSettings,
     RunSettings,
-    Settings,
     StoreSettings,
     SynthSettings,
 )
 from flowprep.errors import SettingsError
+from flowprep.settings import Settings
 from flowprep_cli.extract import content_settings
 from flowprep_cli.main import cli
 from flowprep_cli.options import parse_parameters, parse_size, settings_from

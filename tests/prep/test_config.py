@@ -14,9 +14,9 @@ from flowprep.config import (
     ResizeSettings,
     RunSettings,
     StoreSettings,
-    differences,
 )
 from flowprep.errors import SettingsError
+from flowprep.settings import differences
 
 UNUSUAL = ExtractSettings(
     dataset="list",

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from flowprep.config import Settings, setting
 from flowprep.errors import SettingsError
+from flowprep.settings import Settings, setting
 
 MIN_LEVEL_SIDE = 16
 """OpenCV ends the pyramid before the first level with a side shorter than this (in pixels)."""
