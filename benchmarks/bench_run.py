@@ -25,6 +25,7 @@ from tvl1_scaling import Fma, rate_of_processes
 from flowprep.config import ExtractSettings, FlowSettings
 from flowprep.datasets import list_videos
 from flowprep.decode import VideoReader
+from flowprep.flowstage import LocalFlow
 from flowprep.pipeline import extract_frames, open_backend
 from flowprep.request import resolved
 
@@ -98,7 +99,14 @@ def pipeline_seconds(folder: Path) -> float:
         start = time.perf_counter()
         for video in listing.videos:
             with VideoReader(folder / video.path, settings.decode, video.segment) as reader:
-                extract_frames(video, reader, settings, backend, lambda _stream, _jpeg: None, lambda _num_frames: None)
+                extract_frames(
+                    video,
+                    reader,
+                    settings,
+                    LocalFlow(backend, settings),
+                    lambda _stream, _jpeg: None,
+                    lambda _num_frames: None,
+                )
         return time.perf_counter() - start
 
 

@@ -31,6 +31,7 @@ from flowprep.decode import VideoReader
 from flowprep.encode import encode_plane, encode_rgb
 from flowprep.flow import create_backend
 from flowprep.flow.backend import FlowBackend
+from flowprep.flowstage import LocalFlow
 from flowprep.pipeline import extract_video
 from flowprep.publisher import open_publisher
 from flowprep.quantise import flow_facts, quantise
@@ -213,7 +214,9 @@ def extract_all(
     wall, cpu = time.perf_counter(), time.process_time()
     for index, clip in enumerate(clips):
         backend.rewind(index)
-        row = extract_video(clip, index, videos, settings, backend, publisher, attempt="bench")
+        row = extract_video(
+            clip, index, videos, settings, lambda: LocalFlow(backend, settings), publisher, attempt="bench"
+        )
         assert row.state.stored, row
     if variant.store_format == "hdf5":
         pack_shard(out, settings, clips, 0, durability=variant.durability)

@@ -5,11 +5,12 @@ replaced, and that cannot outlive the run. It speaks with the run through its st
 
     run    {"work": ..}                            once
     child  {"event": "ready", "build": ..}         or {"event": "unusable", ..} and ends
-    run    {"task": ..}                            then, for each video:
+    run    {"task": ..}                            with the address of who computes flow, if another process does; then
     child  {"event": "begun"}                      from here on the video is to blame
     child  {"event": "opened", "frames": .., "pixels": ..}
     child  {"event": "frames", "num": ..}          as they get done
-    child  {"event": "row", "row": ..}             or "memory", or {"event": "stopped", "error": ..} and ends
+    child  {"event": "row", "row": ..}             or "device_lost", or "memory" or {"event": "stopped", "error": ..}
+                                                   and ends
 """
 
 from __future__ import annotations
@@ -39,14 +40,20 @@ _RESERVE_BYTES = 64 << 20  # for the message that memory has run out
 
 def main(arguments: Sequence[str]) -> None:
     """Work until the run closes our input. `arguments` is the process number of the run."""
-    _die_with_parent(int(arguments[0]))
+    replies = settle_in(int(arguments[0]))
+    _Child(sys.stdin.buffer, replies).run()
+
+
+def settle_in(parent: int) -> IO[bytes]:
+    """What a process of a run does first. Gives the stream for its messages to the run, whose number is `parent`."""
+    _die_with_parent(parent)
     for number in (signal.SIGINT, signal.SIGTERM):  # a batch system signals all processes; the run decides for us
         signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     faulthandler.enable()  # what a crash was in goes to stderr, and from there into the journal
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # libraries that print do not disturb the messages
-    _Child(sys.stdin.buffer, replies).run()
+    return replies
 
 
 def _die_with_parent(parent: int) -> None:
@@ -71,7 +78,9 @@ class _Child:
         import cv2
 
         from flowprep.config import ExtractSettings
-        from flowprep.errors import BackendUnavailableError, FlowprepError, RunStoppedError
+        from flowprep.device.client import DeviceFlow
+        from flowprep.errors import BackendUnavailableError, DeviceLostError, FlowprepError, RunStoppedError
+        from flowprep.flowstage import FlowStage, LocalFlow
         from flowprep.pipeline import extract_video, open_backend
         from flowprep.publisher import open_publisher
 
@@ -80,19 +89,22 @@ class _Child:
         videos, out = Path(work["videos"]), Path(work["out"])
         cv2.setNumThreads(1)  # work is parallel over videos; threads inside one video would only compete
         try:
-            backend = open_backend(settings)
+            backend = None if work["on_device"] else open_backend(settings)
             if backend is not None:
                 backend.warm_up()
         except BackendUnavailableError as error:
             self._send({"event": "unusable", "error": str(error)})
             return
         publisher = open_publisher(out, settings, durability=work["durability"])
-        build = backend.build if backend is not None else ""
-        if backend is None or not backend.reserves_addresses:
-            _limit_memory(work["memory_bytes"])
-        self._send({"event": "ready", "build": build})
+        _limit_memory(work["memory_bytes"])
+        self._send({"event": "ready", "build": backend.build if backend is not None else ""})
         while (request := wire.read(self._requests)) is not None:
             task = request["task"]
+            address = task["device"]
+
+            def open_flow(address: str = address) -> FlowStage:
+                return DeviceFlow(address, settings) if backend is None else LocalFlow(backend, settings)
+
             self._send({"event": "begun"})
             try:
                 row = extract_video(
@@ -100,12 +112,15 @@ class _Child:
                     task["list_index"],
                     videos,
                     settings,
-                    backend,
+                    open_flow if settings.store.flow else None,
                     publisher,
                     attempt=task["attempt"],
                     opened=lambda frames, pixels: self._send({"event": "opened", "frames": frames, "pixels": pixels}),
                     heartbeat=lambda num: self._send({"event": "frames", "num": num}),
                 )
+            except DeviceLostError as error:
+                self._send({"event": "device_lost", "error": str(error)})
+                continue
             except MemoryError:
                 _lift_limit()
                 self._send({"event": "memory"})

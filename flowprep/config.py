@@ -9,6 +9,7 @@ Note [loads nothing heavy]: this module is imported by `flowprep --help`; it mus
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,6 +27,9 @@ BACKENDS: Mapping[str, tuple[str, ...]] = {
     "farneback": (),
 }
 """Flow backends and the TV-L1 variants that each computes, its default first; the last two are other algorithms."""
+
+DEVICE_BACKENDS = frozenset({"opencv-cuda"})
+"""Those that compute on a CUDA device, which one process of a run owns."""
 
 CPU_BASELINES = ("x86-64-v3",)
 """Processors that the kernels of `native` can be compiled for, instead of the one they run on."""
@@ -255,6 +259,12 @@ class RunSettings(Settings):
         option="--jobs",
         metavar="N",
     )
+    device: str | None = setting(
+        None,
+        "CUDA devices that compute flow, such as cuda:0,cuda:1. [default: cuda:0 where the backend needs one]",
+        option="--device",
+        metavar="LIST",
+    )
     durability: str = setting(
         "video",
         "video: safe against power loss a video; strict: fsync each file; fast: safe against crashes only.",
@@ -296,9 +306,19 @@ class RunSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.devices()
         if self.part is not None:
             part, num_parts = self.slice_of_parts()
             object.__setattr__(self, "part", f"{part}/{num_parts}")  # one name for 1/8 and 01/8
+
+    def devices(self) -> tuple[str, ...]:
+        """Names of the CUDA devices that are given, `cuda:0` and so on."""
+        if self.device is None:
+            return ()
+        names = tuple(self.device.split(","))
+        if not all(re.fullmatch(r"cuda:(0|[1-9][0-9]{0,3})", name) for name in names) or len(set(names)) < len(names):
+            raise SettingsError(f"`device` must be different devices such as cuda:0,cuda:1, got {self.device!r}")
+        return names
 
     def slice_of_parts(self) -> tuple[int, int]:
         """Part and number of parts, (1, 1) for a whole run."""

@@ -76,3 +76,12 @@ class VideoError(FlowprepError, ValueError):
     def __reduce__(self) -> tuple[type[VideoError], tuple[str, str]]:
         """Pickles, so that it can cross to another process."""
         return type(self), (self.code, self.detail)
+
+
+class DeviceLostError(FlowprepError, ConnectionError):
+    """The process that computes flow on a device has died, and takes what it had in work with it.
+
+    That says nothing about any of these videos; they are done again.
+    """
+
+    exit_code = 3

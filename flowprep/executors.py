@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from flowprep.childprocess import AbortedError, Task, Work
-from flowprep.supervisor import Done, Supervisor
+from flowprep.childprocess import Task, Work
+from flowprep.device.process import Device
+from flowprep.process import AbortedError
+from flowprep.supervisor import Attempt, Done, SetAsideError, Supervisor
 
 
 def run_tasks(
@@ -20,6 +22,9 @@ def run_tasks(
     progress: Callable[[int], None] = lambda _num_frames: None,
 ) -> Iterator[Done]:
     """Do the tasks, `jobs` at a time, each in a child process, and yield each as it ends, in any order.
+
+    Where the work has devices, the children share them. What a device has in work when it dies is set aside and done at
+    the end, one video at a time, so that it is seen which one it dies of.
 
     When `stop` is set no other task begins; those in work end and are yielded. `progress` is called, from any thread,
     with the number of frames done since its last call. When the iterator is closed, or anything is raised, all children
@@ -33,8 +38,10 @@ def run_tasks(
 
     stopped, abort = stop or threading.Event(), threading.Event()
     free: queue.SimpleQueue[Supervisor] = queue.SimpleQueue()
-    for _ in range(jobs):
-        free.put(Supervisor(work, abort, progress))
+    devices = [Device(name, work.settings, abort, stall_seconds=work.stall_seconds) for name in work.devices]
+    for slot in range(jobs):
+        free.put(Supervisor(work, abort, progress, devices[slot % len(devices)] if devices else None))
+    aside: queue.SimpleQueue[tuple[Task, Attempt]] = queue.SimpleQueue()
 
     def perform(task: Task) -> Done | None:
         supervisor = None
@@ -45,6 +52,9 @@ def run_tasks(
                 supervisor = free.get(timeout=0.1)  # at once, but for the moment in which all are closed
         try:
             return supervisor.perform(task)
+        except SetAsideError as error:
+            aside.put((task, error.attempt))
+            return None
         except AbortedError:
             return None
         finally:
@@ -57,11 +67,19 @@ def run_tasks(
         for done in results:
             if done is not None:
                 yield done
+        while not aside.empty() and not stopped.is_set():
+            task, attempt = aside.get()
+            supervisor = free.get()
+            try:
+                yield supervisor.perform(task, aside=attempt)
+            finally:
+                free.put(supervisor)
     except BaseException:
         abort.set()
         raise
     finally:
-        _undisturbed(lambda: _close_all([free.get() for _ in range(jobs)]))  # waits for the threads that have one
+        # Taking them from the queue waits for the threads that have one.
+        _undisturbed(lambda: _close_all([*(free.get() for _ in range(jobs)), *devices]))
         with contextlib.suppress(Exception):  # the first error counts
             for _ in results:  # nothing comes any more; joblib would warn if it were closed before its end
                 pass
@@ -89,9 +107,9 @@ def _undisturbed(work: Callable[[], None]) -> None:
         raise interrupt
 
 
-def _close_all(supervisors: list[Supervisor]) -> None:
-    """Close all children at the same time: each may take a moment."""
-    threads = [threading.Thread(target=supervisor.close) for supervisor in supervisors]
+def _close_all(owners: Sequence[Supervisor | Device]) -> None:
+    """Close all processes at the same time: each may take a moment."""
+    threads = [threading.Thread(target=owner.close) for owner in owners]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -6,6 +6,7 @@ length of a video.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import itertools
@@ -24,9 +25,9 @@ from flowprep.decode import VideoReader
 from flowprep.encode import encode_plane, encode_rgb
 from flowprep.errors import FlowprepError, VideoError
 from flowprep.flow import create_backend
-from flowprep.flow.backend import FlowBackend, PreparedFrame
+from flowprep.flow.backend import FlowBackend
+from flowprep.flowstage import FlowCodes, FlowStage
 from flowprep.publisher import Publisher, VideoWriter
-from flowprep.quantise import flow_facts, quantise
 from flowprep.records import DecodeFacts, FlowFacts, Reason, Row, State, Video
 from flowprep.resize import grey, resize, target_size
 from flowprep.stores.layouts import layout_of
@@ -36,13 +37,20 @@ _BATCH_PIXELS = 2_000_000
 _MAX_JPEG_SIDE = 65500  # libjpeg's limit
 
 
-def open_backend(settings: ExtractSettings) -> FlowBackend | None:
-    """The flow backend of resolved settings, for one worker; None where they store no flow."""
+def open_backend(settings: ExtractSettings, device: int = 0) -> FlowBackend | None:
+    """The flow backend of resolved settings, for one worker; None where they store no flow.
+
+    `device` is a CUDA device, counted from 0; CPU backends ignore it.
+    """
     flow = settings.flow
     if not settings.store.flow:
         return None
     return create_backend(
-        flow.backend, variant=flow.variant, parameters=flow.parameters, cpu_baseline=flow.cpu_baseline
+        flow.backend,
+        variant=flow.variant,
+        parameters=flow.parameters,
+        device=device,
+        cpu_baseline=flow.cpu_baseline,
     )
 
 
@@ -51,7 +59,7 @@ def extract_video(
     list_index: int,
     videos: Path,
     settings: ExtractSettings,
-    backend: FlowBackend | None,
+    open_flow: Callable[[], FlowStage] | None,
     publisher: Publisher,
     *,
     attempt: str,
@@ -60,7 +68,8 @@ def extract_video(
 ) -> Row:
     """Extract one video and publish what became of it.
 
-    `videos` is the folder that `video.path` is relative to; `backend` is None where settings.store.flow is False.
+    `videos` is the folder that `video.path` is relative to; `open_flow` begins the flow of a video, and is None where
+    settings.store.flow is False.
     `opened` is called with the number of frames that the header announces (0: unknown) and the pixels of one, before or
     after resizing, whichever are more; `heartbeat` with the number of frames done since its last call. Returns the
     published row; a video that fails is a row too, never an exception.
@@ -68,6 +77,7 @@ def extract_video(
     Raises:
         MemoryError: there is not enough memory; nothing is published, whether to try again is for the caller to say.
         RunStoppedError: the store cannot be written.
+        DeviceLostError: the process that computes flow has died; nothing is published.
     """
     assert video.problem is None, "a video that fails by the list alone is no work"
     reader: VideoReader | None = None
@@ -80,7 +90,9 @@ def extract_video(
         with VideoReader(path, settings.decode, video.segment) as reader:
             opened(reader.expected_frames, _largest_num_pixels(reader.header_size, settings))
             writer = publisher.begin(video, list_index, attempt=attempt)
-            row = extract_frames(video, reader, settings, backend, writer.add, heartbeat)
+            with contextlib.ExitStack() as stack:
+                flow = stack.enter_context(contextlib.closing(open_flow())) if open_flow is not None else None
+                row = extract_frames(video, reader, settings, flow, writer.add, heartbeat)
         row = dataclasses.replace(row, source_bytes=version.num_bytes, source_sha256=source.sha256_of(path, version))
         source.check_unchanged(path, version)
         return writer.commit(row, reader.pts_seconds, source_mtime_ns=version.mtime_ns)
@@ -106,7 +118,7 @@ def extract_frames(
     video: Video,
     reader: VideoReader,
     settings: ExtractSettings,
-    backend: FlowBackend | None,
+    flow: FlowStage | None,
     add: Callable[[str, bytes], None],
     heartbeat: Callable[[int], None],
     batch_frames: int = 16,
@@ -115,41 +127,35 @@ def extract_frames(
 
     The row that is returned lacks only what is known after publishing: source file, location and checksums.
     """
-    step = settings.flow.step
-    num_frames, num_flows = 0, 0
-    sums = FlowFacts()
+    num_frames = 0
     size = (0, 0)
-    recent: list[PreparedFrame] = []  # the last frames, up to `step`, which still wait for their second pair
+    encoded = _Encoded(add, settings)
     for batch in _batches(reader.frames(), batch_frames, settings):
         size = target_size(batch[0].shape[1], batch[0].shape[0], settings.resize)
         images = [resize(rgb, size) for rgb in batch]
         if settings.store.rgb:
             for image in images:
                 add("rgb", encode_rgb(image, settings.jpeg))
-        if backend is not None:
-            prepared = [*recent, *backend.prepare(np.stack([grey(image) for image in images]))]
-            sources, targets = prepared[:-step], prepared[step:]
-            num_flows += len(sources)
-            sums = sums.plus(_add_flow(add, settings, backend, ("flow_x", "flow_y"), sources, targets))
-            if settings.flow.backward:
-                sums = sums.plus(_add_flow(add, settings, backend, ("back_x", "back_y"), targets, sources))
-            recent = prepared[-step:]
+        if flow is not None:
+            encoded.add(flow.add(np.stack([grey(image) for image in images])))
         num_frames += len(images)
         heartbeat(len(images))
+    if flow is not None:
+        encoded.add(flow.finish())
     reasons = list(reader.reasons)
-    if backend is not None and num_flows == 0:
-        reasons.append(Reason("too_short", f"{num_frames} frames give no flow of step {step}"))
+    if flow is not None and encoded.num_flows == 0:
+        reasons.append(Reason("too_short", f"{num_frames} frames give no flow of step {settings.flow.step}"))
     # TSN's image k is the target of flow k, so that the first image is not stored.
     num_images = max(num_frames - layout_of(settings).first_image, 0) if settings.store.rgb else 0
     return dataclasses.replace(
         Row.unstored(video, State.FLAGGED if reasons else State.OK, *reasons),
         frames=num_images,
-        flows=num_flows,
+        flows=encoded.num_flows,
         width=size[0],
         height=size[1],
         fps=round(reader.fps, 6),
-        saturated_share=sums.saturated_share,
-        mean_magnitude_px=sums.mean_magnitude_px,
+        saturated_share=encoded.sums.saturated_share,
+        mean_magnitude_px=encoded.sums.mean_magnitude_px,
         decoder=reader.facts,
     )
 
@@ -174,24 +180,30 @@ def _batches(
         yield [first, *itertools.islice(iterator, limit - 1)]
 
 
-def _add_flow(
-    add: Callable[[str, bytes], None],
-    settings: ExtractSettings,
-    backend: FlowBackend,
-    streams: tuple[str, str],
-    sources: list[PreparedFrame],
-    targets: list[PreparedFrame],
-) -> FlowFacts:
-    """Flow of a batch of pairs, quantised, encoded and given to `add`."""
-    sums = FlowFacts()
-    if not sources:
-        return sums
-    for flow_px in backend.compute(sources, targets):
-        x, y = quantise(flow_px, settings.quantise)
-        sums = sums.plus(flow_facts(flow_px, x, y, settings.quantise))
-        add(streams[0], encode_plane(x, settings.jpeg))
-        add(streams[1], encode_plane(y, settings.jpeg))
-    return sums
+class _Encoded:
+    """Encodes flow and sums it up. Sums are a direction's own, so that they do not depend on how much comes at once."""
+
+    def __init__(self, add: Callable[[str, bytes], None], settings: ExtractSettings) -> None:
+        self._add, self._settings = add, settings
+        self._forward, self._backward = FlowFacts(), FlowFacts()
+        self.num_flows = 0
+
+    def add(self, codes: Iterable[FlowCodes]) -> None:
+        """Encode some pairs."""
+        for pair in codes:
+            streams = ("back_x", "back_y") if pair.backward else ("flow_x", "flow_y")
+            for stream, plane in zip(streams, (pair.x, pair.y), strict=True):
+                self._add(stream, encode_plane(plane, self._settings.jpeg))
+            if pair.backward:
+                self._backward = self._backward.plus(pair.facts)
+            else:
+                self._forward = self._forward.plus(pair.facts)
+                self.num_flows += 1
+
+    @property
+    def sums(self) -> FlowFacts:
+        """Over all pairs."""
+        return self._forward.plus(self._backward)
 
 
 def _largest_num_pixels(source_size: tuple[int, int], settings: ExtractSettings) -> int:

@@ -19,6 +19,7 @@ from flowprep.config import ExtractSettings
 from flowprep.decode import VideoReader
 from flowprep.errors import VideoError
 from flowprep.flow.backend import FlowBackend
+from flowprep.flowstage import LocalFlow
 from flowprep.pipeline import extract_frames, open_backend
 from flowprep.publisher import open_publisher
 from flowprep.records import Video
@@ -154,7 +155,8 @@ def _measure_one(video: Video, folder: Path, settings: ExtractSettings, backend:
         with VideoReader(path, settings.decode, video.segment) as reader:
             expected = reader.expected_frames
             with contextlib.suppress(_EnoughError):
-                extract_frames(video, reader, settings, backend, add, count, batch_frames=2)
+                flow = LocalFlow(backend, settings) if backend is not None else None
+                extract_frames(video, reader, settings, flow, add, count, batch_frames=2)
     except VideoError:
         return None
     return _Sample(

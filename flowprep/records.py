@@ -34,6 +34,8 @@ REASONS: Mapping[str, str] = {
     "timeout": "it took longer than the limit, or made no progress",
     "numeric": "the flow has values that are not finite",
     "backend": "the flow backend failed",
+    "gpu_memory": "one pair of its frames is too large for the memory of the GPU",
+    "gpu_crash": "the process that owns the GPU died when it had this video alone",
     "internal": "an error that is ours",
     # why a video was kept with a flag
     "header_count": "the header announces another number of frames than the complete index holds",
@@ -46,7 +48,9 @@ REASONS: Mapping[str, str] = {
 }
 """Every code word that a `Reason` may carry, with its meaning. Codes that several states share stand once."""
 
-RETRIED_BY_DEFAULT = frozenset({"io", "memory", "timeout", "missing", "permission", "changed"})
+RETRIED_BY_DEFAULT = frozenset(
+    {"io", "memory", "timeout", "missing", "permission", "changed", "gpu_memory", "gpu_crash"}
+)
 """Failures that may go away by themselves: a plain re-run tries these again, others need `--retry all`."""
 
 

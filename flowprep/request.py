@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flowprep import overwrite, resume
-from flowprep.config import ExtractSettings, FlowSettings, RunSettings
+from flowprep.config import DEVICE_BACKENDS, ExtractSettings, FlowSettings, RunSettings
 from flowprep.datasets import list_videos
 from flowprep.errors import MissingDataError, SettingsError
 from flowprep.flow import resolve
+from flowprep.flow.parameters import parse_parameters
 from flowprep.parts import part_slices
-from flowprep.pipeline import open_backend
 from flowprep.records import Video
 from flowprep.stores.layouts import check_listing
 from flowprep.stores.savedlist import SavedList, list_path, read_list
@@ -67,6 +67,7 @@ def prepare(request: Request) -> Prepared:
         )
     stored = None if request.overwrite else _stored_flow(request.out)
     settings = resolved(request.settings, stored)
+    devices_of(settings, request.run)
     is_shared = request.run.part is not None and list_path(request.out).exists()
     if is_shared:
         saved = shared_list(request)
@@ -103,11 +104,18 @@ def resolved(settings: ExtractSettings, stored: FlowSettings | None = None) -> E
         name, variant = stored.backend, stored.variant
     name, variant = resolve(name, variant)
     settings = dataclasses.replace(settings, flow=dataclasses.replace(settings.flow, backend=name, variant=variant))
-    backend = open_backend(settings)
-    assert backend is not None, "the settings store flow"
-    with backend:
-        parameters = backend.parameters
+    # Not asked of a backend: what opens a device here would keep some of its memory for the whole run.
+    parameters = parse_parameters(name, variant, settings.flow.parameters).to_json()
     return dataclasses.replace(settings, flow=dataclasses.replace(settings.flow, parameters=parameters))
+
+
+def devices_of(settings: ExtractSettings, run: RunSettings) -> tuple[str, ...]:
+    """Devices that compute the flow of a run, none where its workers do. Raises SettingsError if one is of no use."""
+    needed = settings.store.flow and settings.flow.backend in DEVICE_BACKENDS
+    if run.device is not None and not needed:
+        what = f"flow backend {settings.flow.backend} computes" if settings.store.flow else "a store without flow needs"
+        raise SettingsError(f"--device {run.device}: {what} on no device; leave it out, or choose another --backend")
+    return (run.devices() or ("cuda:0",)) if needed else ()
 
 
 def shared_list(request: Request) -> SavedList:

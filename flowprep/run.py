@@ -25,7 +25,7 @@ from flowprep.listener import Listener, Quiet, Start
 from flowprep.packer import Packer
 from flowprep.pipeline import open_backend
 from flowprep.publisher import open_publisher
-from flowprep.request import Prepared, Request, prepare, resolved, shared_list
+from flowprep.request import Prepared, Request, devices_of, prepare, resolved, shared_list
 from flowprep.stores.places import id_hash
 from flowprep.stores.savedlist import SavedList, read_list
 from flowprep.summary import Counts, Summary, Tally, summarise
@@ -194,6 +194,7 @@ class _Run:
         self._out, self._prepared, self._folder, self._run = out, prepared, folder, run
         self._heard, self._interruption = heard, interruption
         self._settings, self._listing = prepared.settings, prepared.saved.listing
+        self._devices = devices_of(self._settings, run)
         self._indices = prepared.indices(run.part)
         self._publisher = open_publisher(out, self._settings, durability=run.durability)
         self._counts, self._tally = Counts(), Tally()
@@ -210,7 +211,7 @@ class _Run:
             settled=self._counts,
         )
         self._drop_aside(set(todo))
-        if todo:
+        if todo and not self._devices:
             _warm_up(self._settings)
         with journal.Journal(journal.journal_folder(self._out)) as record:
             summary = None
@@ -259,6 +260,7 @@ class _Run:
             durability=self._run.durability,
             memory_bytes=round(self._run.memory_gib * 2**30),
             stall_seconds=self._run.stall_seconds,
+            devices=self._devices,
         )
         packer = Packer(
             self._out,

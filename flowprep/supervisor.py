@@ -15,8 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flowprep import commit, source
-from flowprep.childprocess import ChildProcess, IdleDeathError, LostError, Task, Work
-from flowprep.errors import RunStoppedError, VideoError
+from flowprep.childprocess import ChildProcess, IdleDeathError, Task, Work
+from flowprep.device.process import MAX_DEATHS, Device
+from flowprep.errors import DeviceLostError, RunStoppedError, VideoError
+from flowprep.process import LostError
 from flowprep.publisher import open_publisher
 from flowprep.records import Reason, Row, State
 from flowprep.stores.rowfile import Entry
@@ -63,24 +65,42 @@ class Done:
         return self.attempts[-1].worker
 
 
-class Supervisor:
-    """Does videos one after another in a child, which is started when it is first needed and replaced when it dies."""
+class SetAsideError(Exception):
+    """The device died while it had this video and maybe others: who is to blame is found out when it runs alone."""
 
-    def __init__(self, work: Work, abort: threading.Event, progress: Callable[[int], None]) -> None:
-        self._work, self._abort, self._progress = work, abort, progress
+    def __init__(self, attempt: Attempt) -> None:
+        super().__init__(attempt)
+        self.attempt = attempt
+
+
+class Supervisor:
+    """Does videos one after another in a child, which is started when it is first needed and replaced when it dies.
+
+    Where there is a `device`, that computes the flow.
+    """
+
+    def __init__(
+        self, work: Work, abort: threading.Event, progress: Callable[[int], None], device: Device | None = None
+    ) -> None:
+        self._work, self._abort, self._progress, self._device = work, abort, progress, device
         self._publisher = open_publisher(work.out, work.settings, durability=work.durability)
         self._child: ChildProcess | None = None
 
-    def perform(self, task: Task) -> Done:
+    def perform(self, task: Task, *, aside: Attempt | None = None) -> Done:
         """One video, tried again where that may help. Its outcome is published when this returns.
 
+        `aside` is the attempt for which it was set aside. It is the only one that the device has now, and so to blame
+        if that dies.
+
         Raises:
+            SetAsideError: the device died, and others may be to blame.
             RunStoppedError: the store cannot be written, or no child can be started.
             BackendUnavailableError: the flow backend does not run here.
             AbortedError: the run ends now.
         """
         start = time.perf_counter()
-        attempts: list[Attempt] = []
+        attempts = [] if aside is None else [aside]
+        max_attempts = len(attempts) + MAX_TRIES
         row: Row | None = None
         lost: LostError | None = None
         num_idle_deaths = 0
@@ -88,8 +108,11 @@ class Supervisor:
             begun = time.perf_counter()
             process = self._started()
             before = self._entry(task)
+            address = None
+            if self._device is not None:  # alone, a video may be one of several that break it
+                address = self._device.address(MAX_DEATHS * (1 if aside is None else MAX_TRIES))
             try:
-                row, lost = process.perform(task, self._progress), None
+                row, lost = process.perform(task, self._progress, address), None
                 outcome, stderr = str(row.state), "" if row.state.stored else process.stderr()
             except IdleDeathError as error:
                 self._discard()
@@ -103,6 +126,11 @@ class Supervisor:
                 lost, outcome, stderr = error, error.code, error.stderr
                 if after is not None and after != before:
                     row, lost, outcome = after.row, None, str(after.row.state)
+            except DeviceLostError:
+                assert self._device is not None, "only a device can be lost"
+                assert address is not None, "it has one"
+                lost = self._device.why_lost(address)
+                outcome, stderr = lost.code, lost.stderr
             except BaseException:
                 self._discard()
                 raise
@@ -110,7 +138,9 @@ class Supervisor:
                 _log.error("%s: an error of ours; its process wrote:\n%s", task.video.id, stderr)
             seconds = round(time.perf_counter() - begun, 4)
             attempts.append(Attempt(worker=process.name, seconds=seconds, outcome=outcome, stderr=stderr))
-            if len(attempts) >= MAX_TRIES:
+            if outcome == "gpu_crash" and aside is None:
+                raise SetAsideError(attempts[-1])
+            if len(attempts) >= max_attempts:
                 break
             if row is not None and not row.state.stored and any(r.code in _RETRIED_AT_ONCE for r in row.reasons):
                 row = None
@@ -123,7 +153,7 @@ class Supervisor:
             row=row,
             seconds=time.perf_counter() - start,
             attempts=tuple(attempts),
-            build=process.build if row.flows else "",
+            build=(process if self._device is None else self._device).build if row.flows else "",
         )
 
     def close(self) -> None:

@@ -41,13 +41,11 @@ class FlowBackend(ABC):
 
     `parameters` has every parameter of the algorithm, defaults filled in, as plain JSON values. `build` says what code
     computes: library and version, and for compiled kernels the processor; equal builds give equal bytes.
-    `reserves_addresses` is set where a driver maps far more memory than it uses, so that a limit of it has no meaning.
     """
 
     name: ClassVar[str]
     variant: str | None
     takes_initial_flow: ClassVar[bool] = False
-    reserves_addresses: ClassVar[bool] = False
     parameters: Mapping[str, Any]
     build: str
 

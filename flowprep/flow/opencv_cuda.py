@@ -34,7 +34,6 @@ class TVL1CUDABackend(FlowBackend):
     """
 
     name = "opencv-cuda"
-    reserves_addresses = True
     variant = "cuda"
 
     def __init__(self, parameters: TVL1CUDAParameters, *, device: int = 0, num_lanes: int = NUM_LANES) -> None:

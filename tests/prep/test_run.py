@@ -18,6 +18,7 @@ from flowprep.decode import VideoReader
 from flowprep.errors import MissingDataError, RunStoppedError, SettingsError
 from flowprep.flow import create_backend
 from flowprep.flow.backend import FlowBackend
+from flowprep.flowstage import LocalFlow
 from flowprep.journal import Journal, journals, read_journal
 from flowprep.listener import Start
 from flowprep.publisher import Publisher, open_publisher
@@ -85,7 +86,13 @@ def extract_one(videos: Path, publisher: Publisher) -> Row:
     """The pipeline on the first video, in this process."""
     with create_backend("dis") as backend:
         return pipeline.extract_video(
-            list_videos("folder", videos).videos[0], 0, videos, CHEAP, backend, publisher, attempt="a"
+            list_videos("folder", videos).videos[0],
+            0,
+            videos,
+            CHEAP,
+            lambda: LocalFlow(backend, CHEAP),
+            publisher,
+            attempt="a",
         )
 
 
@@ -232,7 +239,13 @@ def test_every_flow_joins_images_that_are_a_step_apart(tmp_path: Path, step: int
 
     with VideoReader(path, settings.decode) as reader, Numbered() as backend:
         row = pipeline.extract_frames(
-            Video(id="x", path="x.avi"), reader, settings, backend, lambda *_: None, lambda _: None, batch_frames
+            Video(id="x", path="x.avi"),
+            reader,
+            settings,
+            LocalFlow(backend, settings),
+            lambda *_: None,
+            lambda _: None,
+            batch_frames,
         )
     forward = [(k, k + step) for k in range(40 - step)]
     assert sorted(pairs) == sorted([*forward, *((b, a) for a, b in forward)])

@@ -1,0 +1,53 @@
+"""An owner of a device that computes with DIS, and does with certain frames what a GPU may do. Run as a script.
+
+`FAULTS` says what, in words such as `crash=60`: it happens to pairs whose source is grey of about that level. `crash`
+and `hang` end or stop the process, `memory` finds none, `nan` gives flow that is not finite, `crash-once` crashes as
+long as no file `FAULT_MARK` exists. `dead` dies at once, `sick` when it is tried out, `dies` over every batch; for more
+than `pairs=3` pairs at a time there is no memory.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowprep.device import server
+from flowprep.errors import VideoError
+from flowprep.flow.opencv import DISBackend
+
+FAULTS = dict(word.partition("=")[::2] for word in os.environ.get("FAULTS", "").split())
+
+
+def misbehave(self: Any, sources: list[Any], targets: list[Any], height: int, *rest: Any) -> Any:
+    levels = np.array([float(np.mean(source)) for source in sources])
+
+    def hit(word: str) -> Any:
+        return np.abs(levels - float(FAULTS.get(word, -100))) < 4
+
+    mark = Path(os.environ["FAULT_MARK"])
+    once = hit("crash-once").any() and not mark.exists()
+    if once:
+        mark.touch()
+    if once or hit("crash").any() or "sick" in FAULTS or ("dies" in FAULTS and height != server.PROBE_SIDE):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if hit("hang").any():
+        signal.pause()
+    if hit("memory").any() or len(sources) > int(FAULTS.get("pairs", 1000)):
+        raise VideoError("memory", "out of memory")
+    flow = compute(self, sources, targets, height, *rest)
+    flow[hit("nan")] = np.nan
+    return flow
+
+
+compute = DISBackend._compute
+
+if __name__ == "__main__":
+    if "dead" in FAULTS:
+        sys.exit("no driver of that kind")
+    DISBackend._compute = misbehave  # type: ignore[method-assign]
+    server.main(sys.argv[1:])

@@ -1,0 +1,275 @@
+"""One process owns a device for all workers: the same bytes as without, and its death blames no innocent video."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.media import moving_frames, write_video
+from helpers.processes import children_of, eventually
+
+from flowprep import executors, wire
+from flowprep.childprocess import Task, Work
+from flowprep.config import ExtractSettings, FlowSettings, ResizeSettings, RunSettings
+from flowprep.datasets import list_videos
+from flowprep.device import server
+from flowprep.device.client import DeviceFlow
+from flowprep.device.lane import LaneMemory, LaneShape
+from flowprep.device.process import Device
+from flowprep.errors import DeviceLostError, RunStoppedError, SettingsError
+from flowprep.flow import create_backend
+from flowprep.flowstage import FlowCodes, FlowStage, LocalFlow
+from flowprep.publisher import open_publisher
+from flowprep.records import Reason, State
+from flowprep.request import devices_of
+from flowprep.supervisor import Done
+
+FAULTY = Path(__file__).parents[1] / "helpers" / "faulty_device.py"
+SETTINGS = ExtractSettings(flow=FlowSettings(backend="dis"), resize=ResizeSettings(short_side=None))
+POISON_LEVEL = 60
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Iterator[Work]:
+    """Work for one device, which computes with DIS. Nothing of it is left when the test has ended."""
+    (tmp_path / "videos").mkdir()
+    threads = set(threading.enumerate())
+    yield Work(
+        videos=tmp_path / "videos", out=tmp_path / "out", settings=SETTINGS, durability="fast", devices=("cuda:0",)
+    )
+    assert children_of(os.getpid()) == []
+    assert eventually(lambda: {thread.name for thread in {*threading.enumerate()} - threads} <= {"start-children"})
+    staging = tmp_path / "out" / ".flowprep" / "staging"
+    assert not staging.exists() or list(staging.iterdir()) == []
+
+
+def faulty(monkeypatch: pytest.MonkeyPatch, faults: str, mark: Path | None = None) -> None:
+    monkeypatch.setattr(server, "COMMAND", (sys.executable, str(FAULTY)))
+    monkeypatch.setenv("FAULTS", faults)
+    monkeypatch.setenv("FAULT_MARK", str(mark))
+
+
+def tasks_of(work: Work, num_good: int, *, poison: bool = True, num_frames: int = 20) -> list[Task]:
+    """Good videos, of two sizes, and in their midst one of grey frames of `POISON_LEVEL`."""
+    for index in range(num_good):
+        size = (48, 32) if index % 3 else (64, 40)
+        write_video(work.videos / f"{index}.avi", moving_frames(num_frames + index, *size, seed=index))
+    if poison:
+        write_video(work.videos / "2poison.avi", np.full((num_frames, 32, 48, 3), POISON_LEVEL, np.uint8))
+    return [Task(list_index=k, video=video) for k, video in enumerate(list_videos("folder", work.videos).videos)]
+
+
+def outcomes(work: Work, tasks: list[Task], jobs: int = 3) -> dict[str, Done]:
+    return {done.row.id: done for done in executors.run_tasks(work, tasks, jobs)}
+
+
+# -- the same flow -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("step", "backward", "num_devices"), [(1, False, 1), (3, True, 2)])
+def test_what_is_stored_is_what_workers_would_compute(work: Work, step: int, backward: bool, num_devices: int) -> None:
+    settings = replace(SETTINGS, flow=FlowSettings(backend="dis", step=step, backward=backward))
+    work = replace(work, settings=settings, devices=("cuda:0", "cuda:1")[:num_devices])
+    tasks = tasks_of(work, 5, poison=False, num_frames=17)
+    write_video(work.videos / "short.avi", moving_frames(1, 48, 32))
+    tasks.append(Task(list_index=5, video=list_videos("folder", work.videos).videos[-1]))
+    on_device = outcomes(work, tasks)
+    alone = outcomes(replace(work, devices=(), out=work.out.with_name("alone")), tasks, jobs=1)
+    assert {name: done.row for name, done in on_device.items()} == {name: done.row for name, done in alone.items()}
+    assert on_device["0"].row.flows == 17 - step
+    assert on_device["0"].row.stream_sha256.keys() >= ({"back_x", "flow_x"} if backward else {"flow_x"})
+    assert on_device["short"].row.reasons[0].code == "too_short"
+    assert {done.build for name, done in on_device.items() if name != "short"} == {alone["0"].build}
+
+
+def codes_by_direction(flow: FlowStage, frames: Any, sizes: list[int]) -> list[list[FlowCodes]]:
+    codes, start = [], 0
+    for size in sizes:
+        codes += flow.add(frames[start : start + size])
+        start += size
+    codes += flow.finish()
+    flow.close()
+    return [[one for one in codes if one.backward is backward] for backward in (False, True)]
+
+
+@pytest.mark.parametrize("sizes", [[4, 4, 4, 1], [1] * 13, [13], [3, 10], [6, 0, 7]])
+def test_batches_of_any_size_are_taken(work: Work, sizes: list[int]) -> None:
+    """Those after the first may be larger than its slot."""
+    settings = replace(SETTINGS, flow=FlowSettings(backend="dis", step=2, backward=True))
+    frames = np.ascontiguousarray(moving_frames(13, 48, 32)[..., 0])
+    device = Device("cuda:0", settings, threading.Event())
+    try:
+        found = codes_by_direction(DeviceFlow(device.address(), settings), frames, sizes)
+    finally:
+        device.close()
+    with create_backend("dis") as backend:
+        expected = codes_by_direction(LocalFlow(backend, settings), frames, sizes)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert [one.facts for one in mine] == [one.facts for one in theirs]
+        for one, other in zip(mine, theirs, strict=True):
+            np.testing.assert_array_equal(one.x, other.x)
+            np.testing.assert_array_equal(one.y, other.y)
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def test_batches_are_halved_until_they_fit(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    faulty(monkeypatch, "pairs=3")
+    tasks = tasks_of(work, 4, poison=False)
+    assert {str(done.row.state) for done in outcomes(work, tasks).values()} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("memory", Reason("gpu_memory", "out of memory")),
+        ("nan", Reason("numeric", "the flow has values that are not finite; please report this video")),
+    ],
+)
+def test_what_one_video_cannot_have_fails_that_video(
+    work: Work, monkeypatch: pytest.MonkeyPatch, fault: str, reason: Reason
+) -> None:
+    faulty(monkeypatch, f"{fault}={POISON_LEVEL}")
+    done = outcomes(work, tasks_of(work, 5))
+    bad = done.pop("2poison").row
+    assert (bad.state, bad.reasons) == (State.FAILED, (reason,))
+    assert {(str(one.row.state), one.num_attempts) for one in done.values()} == {("ok", 1)}
+
+
+# -- death -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "detail"),
+    [
+        ("crash", "the process that owns the device was killed by signal 11 (SIGSEGV)"),
+        ("hang", "the process that owns the device made no progress"),
+    ],
+)
+def test_who_kills_the_device_alone_and_twice_is_quarantined(
+    work: Work, monkeypatch: pytest.MonkeyPatch, fault: str, detail: str
+) -> None:
+    faulty(monkeypatch, f"{fault}={POISON_LEVEL}")
+    work = replace(work, stall_seconds=1.5 if fault == "hang" else None)
+    done = outcomes(work, tasks_of(work, 6))
+    bad = done.pop("2poison")
+    assert (bad.row.state, bad.row.reasons) == (State.QUARANTINED, (Reason("gpu_crash", detail),))
+    assert [attempt.outcome for attempt in bad.attempts] == ["gpu_crash"] * 3
+    for one in done.values():
+        assert one.row.state is State.OK
+        assert [attempt.outcome for attempt in one.attempts] in (["ok"], ["gpu_crash", "ok"])
+
+
+def test_a_death_that_does_not_come_again_costs_nothing(
+    work: Work, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    faulty(monkeypatch, f"crash-once={POISON_LEVEL}", tmp_path / "mark")
+    done = outcomes(work, tasks_of(work, 3))
+    assert {str(one.row.state) for one in done.values()} == {"ok"}
+    assert [attempt.outcome for attempt in done["2poison"].attempts] == ["gpu_crash", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        ("dead", "own cuda:0 cannot start: .*no driver of that kind; mend that and run the same command again"),
+        ("sick", "own cuda:0 cannot start: its process was killed by signal 11 "),
+        ("dies", "owns cuda:0 has died 3 times without computing anything"),
+    ],
+)
+def test_a_broken_device_ends_the_run_and_blames_nobody(
+    work: Work, monkeypatch: pytest.MonkeyPatch, fault: str, text: str
+) -> None:
+    faulty(monkeypatch, fault)
+    tasks = tasks_of(work, 6, poison=False)
+    with pytest.raises(RunStoppedError, match=text):
+        outcomes(work, tasks, jobs=1)
+    publisher = open_publisher(work.out, SETTINGS)
+    assert all(publisher.read_row(task.video, task.list_index) is None for task in tasks)
+
+
+def test_workers_are_told_when_there_is_no_owner() -> None:
+    with pytest.raises(DeviceLostError, match="does not answer"):
+        DeviceFlow("\0flowprep-nobody", SETTINGS)
+
+
+# -- lanes -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        {"height": 4, "width": 4, "frames": 1},
+        {"height": 0, "width": 4, "frames": 1, "directions": 1},
+        {"height": 4, "width": 4, "frames": 1, "directions": 3},
+        {"height": 4, "width": True, "frames": 1, "directions": 1},
+        {"height": 1 << 20, "width": 1 << 20, "frames": 1, "directions": 1},
+    ],
+)
+def test_shapes_that_make_no_sense_are_refused(data: Any) -> None:
+    with pytest.raises(ValueError, match="lane"):
+        LaneShape.from_json(data)
+
+
+def test_the_parts_of_a_lane_do_not_overlap() -> None:
+    shape = LaneShape(height=3, width=5, frames=4, directions=2)
+    memory, descriptor = LaneMemory.create(shape)
+    os.close(descriptor)
+    for slot in (0, 1):
+        memory.frames(slot, 4)[...] = 10 * slot + 1
+        memory.codes(slot, 8)[...] = 10 * slot + 2
+    for slot in (0, 1):
+        assert (memory.frames(slot, 4) == 10 * slot + 1).all()
+        assert memory.codes(slot, 8).shape == (8, 2, 3, 5)
+        assert (memory.codes(slot, 8) == 10 * slot + 2).all()
+    memory.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xff\xff\xff",
+        wire.encode({"open": 1}),
+        wire.encode({"open": {"height": 4, "width": 4, "frames": 1, "directions": 1}}),
+        wire.encode({"add": 1, "slot": 0}),
+        b"",
+    ],
+)
+def test_a_worker_that_sends_nonsense_is_left_alone(work: Work, data: bytes) -> None:
+    device = Device("cuda:0", SETTINGS, threading.Event())
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stranger:
+            stranger.connect(device.address())
+            stranger.sendall(data)
+            stranger.shutdown(socket.SHUT_WR)
+            assert stranger.recv(1) == b""
+        frames = np.ascontiguousarray(moving_frames(3, 48, 32)[..., 0])
+        codes = codes_by_direction(DeviceFlow(device.address(), SETTINGS), frames, [3])
+        assert len(codes[0]) == 2
+    finally:
+        device.close()
+
+
+# -- the option --------------------------------------------------------------------------------------------------------
+
+
+def test_devices_are_for_backends_that_have_one() -> None:
+    opencv = replace(SETTINGS, flow=FlowSettings(backend="opencv-cuda"))
+    assert devices_of(opencv, RunSettings()) == ("cuda:0",)
+    assert devices_of(opencv, RunSettings(device="cuda:1,cuda:0")) == ("cuda:1", "cuda:0")
+    assert devices_of(SETTINGS, RunSettings()) == ()
+    with pytest.raises(SettingsError, match="--device cuda:0: flow backend dis computes on no device"):
+        devices_of(SETTINGS, RunSettings(device="cuda:0"))
+    for text in ("cuda", "cuda:0,cuda:0", "0", "cuda:01", "cuda:0,"):
+        with pytest.raises(SettingsError, match="`device` must be different devices such as cuda:0,cuda:1"):
+            RunSettings(device=text)
