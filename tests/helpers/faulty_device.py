@@ -20,10 +20,11 @@ from flowprep.device import server
 from flowprep.errors import VideoError
 from flowprep.flow.opencv import DISBackend
 
+PROBE = server.PROBE_SIDE, server.PROBE_SIDE
 FAULTS = dict(word.partition("=")[::2] for word in os.environ.get("FAULTS", "").split())
 
 
-def misbehave(self: Any, sources: list[Any], targets: list[Any], height: int, *rest: Any) -> Any:
+def misbehave(self: Any, sources: list[Any], targets: list[Any], *rest: Any) -> Any:
     levels = np.array([float(np.mean(source)) for source in sources])
 
     def hit(word: str) -> Any:
@@ -33,13 +34,13 @@ def misbehave(self: Any, sources: list[Any], targets: list[Any], height: int, *r
     once = hit("crash-once").any() and not mark.exists()
     if once:
         mark.touch()
-    if once or hit("crash").any() or "sick" in FAULTS or ("dies" in FAULTS and height != server.PROBE_SIDE):
+    if once or hit("crash").any() or "sick" in FAULTS or ("dies" in FAULTS and rest[:2] != PROBE):
         os.kill(os.getpid(), signal.SIGSEGV)
     if hit("hang").any():
         signal.pause()
     if hit("memory").any() or len(sources) > int(FAULTS.get("pairs", 1000)):
         raise VideoError("memory", "out of memory")
-    flow = compute(self, sources, targets, height, *rest)
+    flow = compute(self, sources, targets, *rest)
     flow[hit("nan")] = np.nan
     return flow
 

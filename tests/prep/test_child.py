@@ -56,6 +56,7 @@ def hello(tmp_path: Path, **changes: Any) -> dict[str, Any]:
         "settings": SETTINGS.to_json(),
         "durability": "fast",
         "memory_bytes": 1 << 30,
+        "on_device": False,
     }
     return {"work": {**work, **changes}}
 
