@@ -32,6 +32,12 @@ CPU_BASELINES = ("x86-64-v3",)
 
 LAYOUTS = ("flowprep", "denseflow", "mmaction2", "tsn", "feichtenhofer")
 
+LIST_STYLES = ("mmaction2", "tsn")
+"""Whose annotation lists `flowprep lists` writes."""
+
+_KNOWN_OF_ADOPTED = ("dataset", "quantise", "store")
+_KNOWN_OF_ADOPTED_FLOW = ("step", "backward")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeSettings(Settings):
@@ -197,6 +203,7 @@ class StoreSettings(Settings):
     )
     rgb: bool = setting(True, "Store the images.", option="--rgb/--no-rgb")
     flow: bool = setting(True, "Compute and store flow.", option="--flow/--no-flow")
+    adopted: bool = setting(False, "Made by another tool, see `flowprep.adopt`: how is not known.", added=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -230,6 +237,22 @@ class ExtractSettings(Settings):
                 )
             if self.flow.backward:
                 raise SettingsError(f"layout {layout} has no names for backward flow; use layout flowprep or denseflow")
+
+    def to_json(self) -> dict[str, Any]:
+        """As of all settings; of images that another tool has made, only what is known about them."""
+        data = super().to_json()
+        if self.store.adopted:
+            flow = {name: data["flow"][name] for name in _KNOWN_OF_ADOPTED_FLOW}
+            data = {**{name: data[name] for name in _KNOWN_OF_ADOPTED}, "flow": flow}
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """As of all settings; what is not known of images that another tool has made has its default, unused."""
+        if isinstance(data.get("store"), Mapping) and data["store"].get("adopted"):
+            flow = {**FlowSettings().to_json(), **data.get("flow", {})}
+            data = {**cls().to_json(), **data, "flow": flow}
+        return super().from_json(data)
 
     @property
     def streams(self) -> tuple[str, ...]:

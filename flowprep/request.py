@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 from flowprep import overwrite, resume
 from flowprep.config import ExtractSettings, FlowSettings, RunSettings
 from flowprep.datasets import list_videos
-from flowprep.errors import MissingDataError, SettingsError
+from flowprep.errors import MissingDataError, SettingsError, StoreError
 from flowprep.flow import resolve
 from flowprep.parts import part_slices
 from flowprep.pipeline import open_backend
@@ -65,6 +66,7 @@ def prepare(request: Request) -> Prepared:
         raise SettingsError(
             "--overwrite makes a store anew in one run; begin it so, or remove it by hand before --part"
         )
+    _refuse_adopted(request.out)
     stored = None if request.overwrite else _stored_flow(request.out)
     settings = resolved(request.settings, stored)
     is_shared = request.run.part is not None and list_path(request.out).exists()
@@ -138,6 +140,12 @@ def _stored_flow(out: Path) -> FlowSettings | None:
         return resume.read_settings(out).flow
     except MissingDataError:
         return None
+
+
+def _refuse_adopted(out: Path) -> None:
+    """Also before --overwrite, which would replace images that flowprep cannot make again."""
+    with contextlib.suppress(MissingDataError, StoreError):
+        resume.refuse_adopted(out, resume.read_settings(out))
 
 
 def _place(path: Path | None) -> str | None:

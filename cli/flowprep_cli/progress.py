@@ -35,8 +35,8 @@ def stderr_console() -> Console:
 
 
 @contextlib.contextmanager
-def shown_progress() -> Iterator[Listener]:
-    """A listener that shows the run on stderr while the context lasts."""
+def shown_progress(work: str = "extract") -> Iterator[Listener]:
+    """A listener that shows the run on stderr while the context lasts. `work` is what is done to videos."""
     console = stderr_console()
     if not sys.stderr.isatty():
         yield _PlainProgress(console)
@@ -52,7 +52,7 @@ def shown_progress() -> Iterator[Listener]:
         TextColumn("{task.fields[eta]}"),
     )
     with Progress(*columns, console=console) as progress:
-        yield _LiveProgress(progress)
+        yield _LiveProgress(progress, work)
 
 
 class _Tally:
@@ -156,15 +156,15 @@ class _PlainProgress:
 class _LiveProgress:
     """A bar with videos, frames and flows a second, failures and the time left."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, progress: Progress, work: str) -> None:
+        self._progress, self._work = progress, work
         self._tally = _Tally()
         self._task = progress.add_task("listing", total=None, rates="", failed="", eta="")
 
     def started(self, start: Start) -> None:
         self._tally.begin(start)
         part = f" part {start.part}" if start.part else ""
-        self._progress.update(self._task, total=start.num_todo, description=f"extract{part}")
+        self._progress.update(self._task, total=start.num_todo, description=f"{self._work}{part}")
         self._progress.console.print(_start_text(start))
 
     def progress(self, num_frames: int) -> None:

@@ -35,12 +35,15 @@ def show_description(found: Description) -> None:
     rule = f"short side {size.short_side}" if size.short_side else f"{size.width}x{size.height}"
     if size.short_side is None and size.width is None:
         rule = "as the videos"
+    if store.adopted:
+        rule = "as adopted"
     streams = ", ".join(f"{stream} {size_text(count)}" for stream, count in found.stream_bytes.items())
     classes = "1 class" if found.num_classes == 1 else f"{found.num_classes} classes"
-    quantised = (
-        f"bound {settings.quantise.bound_px:g} px, {settings.quantise.rounding}; "
-        f"{100 * found.saturated_share:.3f} % of pixels saturated, mean {found.mean_magnitude_px:.3f} px"
-    )
+    computed = f"{' '.join(filter(None, (flow.backend, flow.variant)))} ({parameters})"
+    measured = f"{100 * found.saturated_share:.3f} % of pixels saturated, mean {found.mean_magnitude_px:.3f} px"
+    if store.adopted:
+        computed, measured = "by another tool", "saturation and mean are not known"
+    quantised = f"bound {settings.quantise.bound_px:g} px, {settings.quantise.rounding}; {measured}"
     print_rows(
         [
             ("store", f"{found.path}: {store.format}, layout {store.layout}, dataset {settings.dataset}"),
@@ -49,11 +52,8 @@ def show_description(found: Description) -> None:
             ("frames", f"{found.num_frames} images, {found.num_flows} flows of step {flow.step}"),
             ("size", f"{rule}: {_counts(found.sizes, 5)}"),
             ("bytes", streams or "0 B"),
-            (
-                "flow",
-                f"{' '.join(filter(None, (flow.backend, flow.variant)))} ({parameters})" if store.flow else "none",
-            ),
-            ("quantised", quantised),
+            ("flow", computed if store.flow else "none"),
+            ("quantised", quantised if store.flow else "none"),
         ]
     )
 
