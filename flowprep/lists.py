@@ -98,8 +98,8 @@ def _read_splits(path: Path) -> dict[str, Any]:
 def _parts(splits: Mapping[str, Mapping[str, Sequence[str]]]) -> Iterator[tuple[str, str, Sequence[str]]]:
     """Split, part and ids, with the names that the lists give them."""
     for split, parts in splits.items():
-        for part, ids in parts.items():
-            yield split, "val" if part == "test" and split != "official" else part, ids
+        for part in sorted(parts, key=("train", "val", "test").index):
+            yield split, "val" if part == "test" and split != "official" else part, parts[part]
 
 
 def _dataset_name(splits: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ _NUM_VIDEOS = 32
 _NUM_FLOWS = 5  # of each of these
 _MIN_PIXELS = 200
 _MIN_SHARE = 0.01  # of pixels that hardly move; with less, a video says nothing
-_CLEAR = 0.1  # by how much one rule must fit better, as a share of these pixels
+_FITS, _MISFITS = 0.1, 0.3  # asymmetry as a share of these pixels, by which a rule fits or does not
 _MAJORITY = 4
 
 
@@ -90,16 +90,16 @@ def measure(root: Path, settings: ExtractSettings, videos: Sequence[FoundVideo])
 
 
 def vote(codes: np.ndarray[tuple[int], np.dtype[np.int64]]) -> str | None:
-    """The rule that a histogram, int64 (256,), fits clearly better, see Note [where still pixels lie]."""
+    """The rule that alone fits a histogram, int64 (256,), see Note [where still pixels lie]."""
     low, c126, c127, c128, c129 = (int(codes[code]) for code in range(125, 130))
     num = c126 + c127 + c128 + c129
     if num < max(_MIN_PIXELS, _MIN_SHARE * int(codes.sum())):
         return None
-    rounded = abs(c126 - c129) + max(0, c127 - c128)
-    truncated = abs(c126 - c128) + abs(low - c129)
-    if abs(rounded - truncated) < _CLEAR * num:
-        return None
-    return "round" if rounded < truncated else "truncate"
+    rounded = (abs(c126 - c129) + max(0, c127 - c128)) / num
+    truncated = (abs(c126 - c128) + abs(low - c129)) / num
+    if rounded < _FITS and truncated > _MISFITS:
+        return "round"
+    return "truncate" if truncated < _FITS and rounded > _MISFITS else None
 
 
 def check(path: Path, settings: ExtractSettings, level: ZeroLevel, *, trust: bool) -> None:
