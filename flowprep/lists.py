@@ -88,10 +88,10 @@ def _check_form(path: Path, store: Store) -> None:
 def _read_splits(path: Path) -> dict[str, Any]:
     try:
         splits = json.loads((path / SPLITS).read_text("utf-8"))
-        if {"dataset", "classes", "splits"} <= splits.keys():
-            return dict(splits)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise StoreError(f"{path / SPLITS} cannot be read: {error}; restore it") from error
+    if isinstance(splits, dict) and {"dataset", "classes", "splits"} <= splits.keys():
+        return splits
     raise StoreError(f"{path / SPLITS} is not one that flowprep has written; restore it")
 
 

@@ -51,7 +51,7 @@ def judge(found: FoundVideo, settings: ExtractSettings) -> Judged:
     num = {stream: span.num if span else 0 for stream, span in spans.items()}
     frames = num.get("rgb", 0)
     flows = min((count for stream, count in num.items() if stream != "rgb"), default=0)
-    failures = [*_gaps(layout, spans), *_unequal(num)]
+    failures = [*_gaps(layout, spans)] or [*_unequal(num)]
     flags: list[Reason] = []
     if not failures and settings.store.flow:
         failures, flags = _compare(layout, frames if settings.store.rgb else None, flows)
@@ -72,7 +72,7 @@ def _gaps(layout: Layout, spans: dict[str, Span | None]) -> Iterator[Reason]:
             yield Reason(
                 "gap",
                 f"{stream} has {span.num} files numbered {span.first} to {span.last} where {layout.name} begins with "
-                f"{first}: {num_missing} are missing",
+                f"{first}: {num_missing} missing",
             )
 
 

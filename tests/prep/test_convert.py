@@ -19,6 +19,7 @@ from flowprep.config import LAYOUTS, ExtractSettings, FlowSettings, RunSettings,
 from flowprep.convert import convert
 from flowprep.driver import Driver
 from flowprep.errors import DatasetError, MissingDataError, RunStoppedError, SettingsError, StoreError
+from flowprep.interruption import Interruption
 from flowprep.publisher import open_publisher
 from flowprep.records import Listing, Row, State, Video
 from flowprep.stores import open_store
@@ -173,8 +174,6 @@ def test_a_full_disk_stops_it_and_it_goes_on_later(
 
 
 def test_an_interruption_keeps_what_is_done(stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flowprep.interruption import Interruption
-
     interruption = Interruption()
     interruption.stop.set()
     summary = to(stores / "flowprep", tmp_path / "out", "shards", interruption=interruption)
