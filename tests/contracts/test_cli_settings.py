@@ -59,6 +59,7 @@ WITHOUT_OPTION = {
         "jpeg.progressive": "one value only",
         "jpeg.optimize": "one value only",
         "jpeg.restart_interval": "one value only",
+        "store.adopted": "what is extracted is our own",
     },
     "flow": {
         "flow.parameters": "by --param NAME=VALUE",
