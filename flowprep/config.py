@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 from flowprep.errors import SettingsError
 from flowprep.settings import Settings, setting

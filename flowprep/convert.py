@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from flowprep import commit, driver, machine, resume
@@ -23,9 +23,9 @@ from flowprep.inthreads import do_videos
 from flowprep.listener import Listener, Quiet
 from flowprep.packer import Packer
 from flowprep.publisher import open_publisher
-from flowprep.records import Listing, Row
+from flowprep.records import Listing, Row, Video
 from flowprep.stores import Store, check_listing, open_store
-from flowprep.stores.places import adopted_mark
+from flowprep.stores.places import adopted_mark, id_hash
 from flowprep.summary import Summary, summarise
 
 
@@ -107,6 +107,7 @@ def _convert_all(
     videos = listing.videos
     commit.remove_leftovers(out)
     todo = [index for index, row in enumerate(rows) if not converter.is_done(videos[index], index, row)]
+    _drop_aside(out, videos, set(todo))
     packer = Packer(out, settings, videos, durability=run.durability)
     packer.expect(todo)
     progress = do_videos(
@@ -125,6 +126,14 @@ def _convert_all(
         return summarise(out, listing, progress.counts, progress.tally, interrupted=True)
     publisher = open_publisher(out, settings, durability=run.durability)
     return conclude(out, settings, listing, publisher, progress.tally, strict=run.strict)
+
+
+def _drop_aside(out: Path, videos: Sequence[Video], todo: Set[int]) -> None:
+    """Delete what is aside of videos that are final, as a run does."""
+    if names := commit.names_aside(out):
+        for index, video in enumerate(videos):
+            if index not in todo and id_hash(video.id) in names:
+                commit.drop_aside(out, id_hash(video.id))
 
 
 def _check_places(source: Path, out: Path) -> None:

@@ -150,6 +150,7 @@ def test_a_run_that_was_killed_anywhere_is_resumed(
     assert num_kills >= 2
     summary = to(stores / "flowprep", out, target)
     assert summary.num_done_now == 0
+    assert not any((out / ".flowprep" / "aside").glob("*"))
     assert published(out) == published(stores / target) | {"run.json": published(out)["run.json"]}
 
 
