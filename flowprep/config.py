@@ -338,6 +338,28 @@ class RunSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PreviewSettings(Settings):
+    """Which frames of a stored video `flowprep preview` shows, see `flowprep.preview`."""
+
+    num_frames: int | None = setting(
+        None,
+        "Frames that are shown. [default: 4 in a picture, all in a film]",
+        minimum=1,
+        maximum=1_000_000,
+        option="--num-frames",
+        metavar="N",
+    )
+    start: int = setting(
+        0,
+        "First frame that may be shown; a picture spreads its frames over what follows, a film begins here.",
+        minimum=0,
+        option="--start",
+        metavar="FRAME",
+    )
+    backward: bool = setting(False, "Show the backward flow.", option="--backward")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SynthSettings(Settings):
     """The labelled synthetic videos of `flowprep synth`, see `flowprep.datasets.synthetic`."""
 

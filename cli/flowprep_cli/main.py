@@ -20,6 +20,7 @@ from flowprep_cli.flow import flow
 from flowprep_cli.info import info
 from flowprep_cli.lists import lists
 from flowprep_cli.merge import merge
+from flowprep_cli.preview import preview
 from flowprep_cli.status import status
 from flowprep_cli.synth import synth
 
@@ -35,7 +36,7 @@ def cli() -> None:
     """  # noqa: D301 - click takes the backspace as "do not wrap"
 
 
-for command in (extract, info, flow, doctor, bench, synth, merge, status, convert, adopt, lists):
+for command in (extract, info, flow, doctor, bench, synth, merge, status, convert, adopt, lists, preview):
     cli.add_command(command)
 
 

@@ -20,6 +20,7 @@ from flowprep.config import (
     ExtractSettings,
     FlowSettings,
     JpegSettings,
+    PreviewSettings,
     QuantiseSettings,
     ResizeSettings,
     RunSettings,
@@ -47,6 +48,7 @@ SECTIONS: dict[str, dict[str, type[Settings]]] = {
     "flow": {"flow": FlowSettings},
     "bench": {"bench": BenchSettings, "flow": FlowSettings, "resize": ResizeSettings},
     "synth": {"synth": SynthSettings},
+    "preview": {"preview": PreviewSettings},
 }
 """Command to section (the first half of a value's name) to settings."""
 
@@ -74,6 +76,7 @@ WITHOUT_OPTION = {
         "resize.height": "one rule of size is enough for a measurement",
     },
     "synth": {},
+    "preview": {},
 }
 """Fields that have no option of their own, and why."""
 
@@ -85,6 +88,7 @@ NOT_A_SETTING = {
     "flow": {"source", "target", "out", "parameters"},
     "bench": {"videos", "parameters", "as_json"},
     "synth": {"out"},
+    "preview": {"store", "video", "out", "as_json"},
 }  # fmt: skip
 """Options and arguments that are no field of settings."""
 
@@ -149,6 +153,7 @@ def test_defaults_are_those_of_the_settings(command: str) -> None:
         "flow": ["a.png", "b.png", "-o", "f.flo"],
         "bench": ["videos"],
         "synth": ["out"],
+        "preview": ["store", "video", "-o", "f.png"],
     }
     values = parsed(command, *required[command]).params
     for section, settings in SECTIONS[command].items():
