@@ -10,6 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -17,11 +18,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from flowprep.listener import Listener, Start
-from flowprep.plan import Plan
-from flowprep.stores.savedlist import SavedList
-from flowprep.summary import Summary
-from flowprep.supervisor import Done
+if TYPE_CHECKING:  # libraries that may be broken, where `doctor` must run all the same
+    from flowprep.listener import Listener, Start
+    from flowprep.plan import Plan
+    from flowprep.stores.savedlist import SavedList
+    from flowprep.summary import Summary
+    from flowprep.supervisor import Done
 
 _PLAIN_SECONDS = 10.0
 _MAX_PLAIN_SECONDS = 300.0

@@ -10,7 +10,6 @@ from rich.table import Table
 
 from flowprep.bench import BenchResult
 from flowprep.describe import Description
-from flowprep.doctor import Health
 from flowprep_cli.progress import printable, size_text
 
 
@@ -61,26 +60,6 @@ def show_description(found: Description) -> None:
 def _counts(counts: Mapping[str, int], most: int = 100) -> str:
     named = [f"{count} {name}" for name, count in list(counts.items())[:most]]
     return ", ".join(named) + (f" and {len(counts) - most} more" if len(counts) > most else "")
-
-
-def show_health(health: Health) -> None:
-    """Print what `flowprep doctor` found."""
-    rows = [(name, text) for name, text in health.versions.items()]
-    features = f" ({', '.join(health.cpu_features)})" if health.cpu_features else ""
-    disk = f"{health.folder.absolute()}: {health.folder_type or 'unknown file system'}"
-    rows += [
-        ("processor", f"{health.cpu}, {health.num_cores} cores{features}"),
-        ("memory", size_text(health.memory_bytes)),
-        ("GPU", "; ".join(health.gpus) or "none found"),
-        ("disk", f"{disk}, {size_text(health.free_bytes)} free"),
-    ]
-    for status in health.backends:
-        variants = f" (TV-L1 variant {', '.join(status.variants)})" if status.variants else ""
-        state = f"runs{variants}" if status.available else f"does not run here: {status.reason}"
-        rows.append((f"flow {status.name}", state))
-    print_rows(rows)
-    if health.advice:
-        print_rows([("to do", sentence) for sentence in health.advice])
 
 
 def show_bench(result: BenchResult) -> None:
