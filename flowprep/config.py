@@ -459,6 +459,20 @@ class BenchSettings(Settings):
         option="--repeats",
         metavar="N",
     )
+    num_frames: int = setting(
+        64,
+        "Frames of each of up to 4 videos that go through all stages; a slow one is left after 5 s.",
+        minimum=2,
+        maximum=1_000_000,
+        option="--frames",
+        metavar="N",
+    )
+    durability: str = setting(
+        "video",
+        "How commits are flushed, as of `extract`.",
+        choices=("video", "strict", "fast"),
+        option="--durability",
+    )
     compare: str | None = setting(
         None,
         "Compute every pair with this backend too, in turns, and show both side by side.",

@@ -12,6 +12,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowprep import source
-from flowprep.config import ExtractSettings
+from flowprep.config import ExtractSettings, JpegSettings, QuantiseSettings
 from flowprep.decode import VideoReader
 from flowprep.encode import encode_plane, encode_rgb
 from flowprep.errors import FlowprepError, VideoError
@@ -34,6 +35,40 @@ from flowprep.stores.layouts import layout_of
 _log = logging.getLogger(__name__)
 _BATCH_PIXELS = 2_000_000
 _MAX_JPEG_SIDE = 65500  # libjpeg's limit
+
+
+_Image = NDArray[np.uint8]
+_Flow = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stages:
+    """What is done to frames, in the order of the data; a benchmark puts a clock around each, see `stagetimes`."""
+
+    decode: Callable[[VideoReader], Iterator[_Image]]
+    resize: Callable[[_Image, tuple[int, int]], _Image]
+    grey: Callable[[_Image], _Image]
+    prepare: Callable[[FlowBackend, _Image], list[PreparedFrame]]
+    compute: Callable[[FlowBackend, list[PreparedFrame], list[PreparedFrame]], _Flow]
+    quantise: Callable[[_Flow, QuantiseSettings], tuple[_Image, _Image]]
+    flow_facts: Callable[[_Flow, _Image, _Image, QuantiseSettings], FlowFacts]
+    encode_rgb: Callable[[_Image, JpegSettings], bytes]
+    encode_plane: Callable[[_Image, JpegSettings], bytes]
+
+
+def own_stages() -> Stages:
+    """The functions that `extract` runs."""
+    return Stages(
+        decode=VideoReader.frames,
+        resize=resize,
+        grey=grey,
+        prepare=FlowBackend.prepare,
+        compute=FlowBackend.compute,
+        quantise=quantise,
+        flow_facts=flow_facts,
+        encode_rgb=encode_rgb,
+        encode_plane=encode_plane,
+    )
 
 
 def open_backend(settings: ExtractSettings) -> FlowBackend | None:
@@ -110,29 +145,32 @@ def extract_frames(
     add: Callable[[str, bytes], None],
     heartbeat: Callable[[int], None],
     batch_frames: int = 16,
+    stages: Stages | None = None,
 ) -> Row:
     """All stages of one open video; each JPEG goes to `add(stream, jpeg)`, up to `batch_frames` frames at a time.
 
     The row that is returned lacks only what is known after publishing: source file, location and checksums.
     """
+    stages = stages or own_stages()
     step = settings.flow.step
     num_frames, num_flows = 0, 0
     sums = FlowFacts()
     size = (0, 0)
     recent: list[PreparedFrame] = []  # the last frames, up to `step`, which still wait for their second pair
-    for batch in _batches(reader.frames(), batch_frames, settings):
+    for batch in _batches(stages.decode(reader), batch_frames, settings):
         size = target_size(batch[0].shape[1], batch[0].shape[0], settings.resize)
-        images = [resize(rgb, size) for rgb in batch]
+        images = [stages.resize(rgb, size) for rgb in batch]
         if settings.store.rgb:
             for image in images:
-                add("rgb", encode_rgb(image, settings.jpeg))
+                add("rgb", stages.encode_rgb(image, settings.jpeg))
         if backend is not None:
-            prepared = [*recent, *backend.prepare(np.stack([grey(image) for image in images]))]
+            greys = np.stack([stages.grey(image) for image in images])
+            prepared = [*recent, *stages.prepare(backend, greys)]
             sources, targets = prepared[:-step], prepared[step:]
             num_flows += len(sources)
-            sums = sums.plus(_add_flow(add, settings, backend, ("flow_x", "flow_y"), sources, targets))
+            sums = sums.plus(_add_flow(add, settings, stages, backend, ("flow_x", "flow_y"), sources, targets))
             if settings.flow.backward:
-                sums = sums.plus(_add_flow(add, settings, backend, ("back_x", "back_y"), targets, sources))
+                sums = sums.plus(_add_flow(add, settings, stages, backend, ("back_x", "back_y"), targets, sources))
             recent = prepared[-step:]
         num_frames += len(images)
         heartbeat(len(images))
@@ -177,6 +215,7 @@ def _batches(
 def _add_flow(
     add: Callable[[str, bytes], None],
     settings: ExtractSettings,
+    stages: Stages,
     backend: FlowBackend,
     streams: tuple[str, str],
     sources: list[PreparedFrame],
@@ -186,11 +225,11 @@ def _add_flow(
     sums = FlowFacts()
     if not sources:
         return sums
-    for flow_px in backend.compute(sources, targets):
-        x, y = quantise(flow_px, settings.quantise)
-        sums = sums.plus(flow_facts(flow_px, x, y, settings.quantise))
-        add(streams[0], encode_plane(x, settings.jpeg))
-        add(streams[1], encode_plane(y, settings.jpeg))
+    for flow_px in stages.compute(backend, sources, targets):
+        x, y = stages.quantise(flow_px, settings.quantise)
+        sums = sums.plus(stages.flow_facts(flow_px, x, y, settings.quantise))
+        add(streams[0], stages.encode_plane(x, settings.jpeg))
+        add(streams[1], stages.encode_plane(y, settings.jpeg))
     return sums
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from flowprep.bench import BenchResult
 from flowprep.describe import Description
+from flowprep.stagetimes import StageTimes
 from flowprep_cli.progress import printable, size_text
 
 
@@ -91,6 +92,37 @@ def show_bench(result: BenchResult) -> None:
         setup = f"OpenCV {result.opencv_version}, one thread each, {result.num_repeats} repeats in turns"
         rows += [("ratio", faster), ("compared with", setup)]
     print_rows(rows)
+
+
+def show_stages(found: StageTimes) -> None:
+    """Print what `flowprep bench` measured of all stages: a line a stage, then what follows."""
+    from flowprep.stagetimes import STAGES
+
+    lines = [["stage", "ms a frame", "of it processor", "share"]]
+    lines += [
+        [
+            f"{time.stage}: {STAGES[time.stage]}",
+            f"{1000 * time.seconds:.2f}",
+            f"{1000 * time.cpu_seconds:.2f}",
+            f"{100 * time.share:.1f} %",
+        ]
+        for time in found.stages
+    ]
+    lines.append(["all", f"{1000 * found.frame_seconds:.2f}", f"{1000 * found.cpu_seconds:.2f}", ""])
+    print()
+    print_columns(lines)
+    print()
+    rate = found.jobs_frames_per_second
+    work = f"{found.hours:.1f} hours" if found.hours >= 1 else f"{60 * found.hours:.0f} minutes"
+    disk = f"reads {size_text(found.source_bytes * rate)}/s, writes {size_text(found.stored_bytes * rate)}/s"
+    rows = [
+        ("measured", f"{found.num_frames} frames of {found.num_videos} videos, all stages, one process"),
+        ("bound by", found.bound_by),
+        ("one process", f"{found.frames_per_second:.1f} frames/s"),
+        (f"{found.jobs} jobs", f"{rate:.1f} frames/s if memory and disk keep up ({disk})"),
+        ("whole run", f"{work} for {found.dataset} with {found.jobs} jobs, all stages"),
+    ]
+    print_rows([*rows, *(("note", note) for note in found.notes), *(("advice", text) for text in found.advice)])
 
 
 def print_columns(lines: Sequence[Sequence[str]]) -> None:
