@@ -2,7 +2,8 @@
 
 Parts of a few videos are extracted in one process to a store that is removed again, by the pipeline's own functions
 with a clock around each. Clocks show wall time and this process's processor time. In a stage that reads or writes the
-difference is waiting for the disk; in one that computes it is time that other processes took.
+difference is waiting for the disk; in one that computes it is time that other processes took. What is done once a video
+or a shard, `commit` and `pack`, is shared by fewer frames than in a run, and so is shown dearer than it is there.
 """
 
 from __future__ import annotations

@@ -79,6 +79,7 @@ WITHOUT_OPTION = {
     "bench": {
         "flow.parameters": "by --param NAME=VALUE",
         "store.flow": "flow is what is measured",
+        "store.adopted": "what is extracted is our own",
         "jpeg.subsampling": "one value only",
         "jpeg.progressive": "one value only",
         "jpeg.optimize": "one value only",
