@@ -143,7 +143,7 @@ class _Look:
         return Shot(
             index=index,
             target=None if codes is None else index + (-self._step if self._settings.backward else self._step),
-            seconds=float(self._times[stored]) if known and self._has_images else self._counted_seconds(index),
+            seconds=self._seconds(index, stored),
             image=self._store.image(self._video, "rgb", stored) if known and self._has_images else None,
             flow_px=None if flow_px is None else _stilled(flow_px, quantise),
             saturated=None if codes is None else ((codes == 0) | (codes == 255)).any(axis=-1),
@@ -156,8 +156,10 @@ class _Look:
         place = index - self._step if backward else index
         return np.ascontiguousarray(self._store.stack(self._video, place, 1, backward=backward).transpose(1, 2, 0))
 
-    def _counted_seconds(self, index: int) -> float | None:
-        """Times are stored with images alone; the rate tells about when it was."""
+    def _seconds(self, index: int, stored: int) -> float | None:
+        """The time of a frame. Times are stored with images alone, and adopted trees have none: the rate tells too."""
+        if 0 <= stored < len(self._times) and math.isfinite(self._times[stored]):
+            return float(self._times[stored])
         return index / self._row.fps if self._row.fps > 0 and not self._has_images else None
 
     def title(self, shots: Sequence[Shot]) -> Title:
@@ -169,12 +171,14 @@ class _Look:
         facts += [f"{row.fps:g} fps"] if row.fps else []
         lines = [", ".join(facts)]
         if self._has_flow:
-            name = " ".join(filter(None, (flow.backend, flow.variant)))
+            # What computed an adopted tree is not known, nor are sums over its flow.
+            adopted = self._store.settings.store.adopted
+            name = "adopted" if adopted else " ".join(filter(None, (flow.backend, flow.variant)))
             way = f"{'backward, ' if self._settings.backward else ''}step {self._step}"
             lines.append(f"{name}, {way}; bound {quantise.bound_px:g} px, {quantise.rounding}")
-            lines.append(
-                f"whole video: mean {row.mean_magnitude_px:.2f} px, {100 * row.saturated_share:.2g} % beyond the bound"
-            )
+            if not adopted:
+                share = f"{100 * row.saturated_share:.2g} % beyond the bound"
+                lines.append(f"whole video: mean {row.mean_magnitude_px:.2f} px, {share}")
         return Title(
             video=self._video,
             lines=(*lines, *self.notes),

@@ -27,9 +27,10 @@ def store_of(
     ids: Sequence[str] = ("a/one",),
     failed: Sequence[str] = (),
     fps: float = 25.0,
+    seconds: float = 0.0,
     reasons: Sequence[Reason] = (),
 ) -> Path:
-    """A store of videos with the given flow, (N, H, W, 2), both ways if backward, and frames of FRAME_RGB."""
+    """A store of videos with the given flow, (N, H, W, 2), both ways if backward; frames of FRAME_RGB from `seconds` on."""
     settings = settings or ExtractSettings(quantise=QuantiseSettings(bound_px=20.0))
     videos = tuple(Video(id=name, path=f"{name}.avi", class_name="a", label=0) for name in (*ids, *failed))
     publisher = open_publisher(out, settings)
@@ -58,7 +59,7 @@ def store_of(
                 height=height,
                 fps=fps,
             )
-            writer.commit(row, [k / (fps or 25) for k in range(num_frames)] if settings.store.rgb else [])
+            writer.commit(row, [seconds + k / (fps or 25) for k in range(num_frames)] if settings.store.rgb else [])
     listing = Listing(dataset="folder", videos=videos, classes=("a",), splits={})
     finish_all(out, settings, listing)
     return out

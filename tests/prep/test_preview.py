@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.stored import FRAME_RGB, store_of
 
+import flowprep.preview as preview_module
 from flowprep import drawing, film
 from flowprep.colour import flow_to_rgb
 from flowprep.config import (
@@ -164,6 +165,17 @@ def test_frames_without_flow_and_flow_without_frames(tmp_path: Path) -> None:
     nothing = store_of(tmp_path / "d", flow_of(0), settings_of(rgb=False))
     with pytest.raises(FrameIndexError, match="neither frames nor flow"):
         shown(nothing, tmp_path)
+
+
+def test_an_adopted_tree_has_no_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Shot] = []
+    monkeypatch.setattr(
+        preview_module, "draw_sheet", lambda title, shots: seen.extend(shots) or draw_sheet(title, shots)
+    )
+    store = store_of(tmp_path / "store", flow_of(3), settings_of(format="jpeg"), fps=0.0, seconds=float("nan"))
+    _, written = shown(store, tmp_path, num_frames=2)
+    assert [shot.seconds for shot in seen] == [None, None]
+    assert written.frames == (0, 2)
 
 
 def test_the_image_that_tsn_leaves_out(tmp_path: Path) -> None:
