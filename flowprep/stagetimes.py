@@ -319,11 +319,8 @@ def _summed_up(
         for stage in STAGES
         if stage in clock.seconds
     )
-    if (busy := _waiting(stages, _COMPUTING_STAGES) / frame_seconds) > _BUSY_SHARE:
-        notes.append(
-            f"Other processes took {100 * busy:.0f} % of the time: on an idle machine a frame takes about "
-            f"{1000 * (frame_seconds - _waiting(stages, _COMPUTING_STAGES)):.1f} ms."
-        )
+    if (note := busy_note(stages)) is not None:
+        notes.append(note)
     bound_by = find_bound(stages)
     # More jobs than cores share these.
     rate = jobs / frame_seconds
@@ -356,6 +353,17 @@ def find_bound(stages: tuple[StageTime, ...]) -> str:
     seconds = {time.stage: time.seconds for time in stages if time.stage not in (*_DISK_STAGES, "other")}
     seconds["disk"] = sum(time.seconds for time in stages if time.stage in _DISK_STAGES)
     return max(seconds, key=lambda stage: seconds[stage])
+
+
+def busy_note(stages: tuple[StageTime, ...]) -> str | None:
+    """That other processes took much of the time, if they did, and what a frame would take without them."""
+    taken, all_seconds = _waiting(stages, _COMPUTING_STAGES), sum(time.seconds for time in stages)
+    if taken <= _BUSY_SHARE * all_seconds:
+        return None
+    return (
+        f"Other processes took {100 * taken / all_seconds:.0f} % of the time: on an idle machine a frame takes about "
+        f"{1000 * (all_seconds - taken):.1f} ms."
+    )
 
 
 def _waiting(stages: tuple[StageTime, ...], which: tuple[str, ...]) -> float:

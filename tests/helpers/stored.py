@@ -30,7 +30,7 @@ def store_of(
     seconds: float = 0.0,
     reasons: Sequence[Reason] = (),
 ) -> Path:
-    """A store of videos with the given flow, (N, H, W, 2), both ways if backward; frames of FRAME_RGB from `seconds` on."""
+    """A store of videos with a given flow (N, H, W, 2), both ways if backward, and frames from `seconds` on."""
     settings = settings or ExtractSettings(quantise=QuantiseSettings(bound_px=20.0))
     videos = tuple(Video(id=name, path=f"{name}.avi", class_name="a", label=0) for name in (*ids, *failed))
     publisher = open_publisher(out, settings)
