@@ -55,6 +55,11 @@ class DatasetSize:
     mean_frames: int
 
     @property
+    def num_frames(self) -> int:
+        """Frames of all videos."""
+        return self.num_videos * self.mean_frames
+
+    @property
     def num_pairs(self) -> int:
         """Pairs of neighbouring frames."""
         return self.num_videos * (self.mean_frames - 1)

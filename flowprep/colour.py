@@ -3,6 +3,10 @@
 Source: S. Baker et al., "A Database and Evaluation Methodology for Optical Flow", IJCV 2011. The wheel has 55 hues,
 unevenly spaced as the eye tells them apart: red-yellow 15, yellow-green 6, green-cyan 4, cyan-blue 11,
 blue-magenta 13, magenta-red 6. Motion to the right is red, down yellow, left cyan, up blue-violet; no motion is white.
+
+The code is symmetrical in length: colour depends on direction and length alone, so that a circle of equal lengths is
+equally saturated all around. In direction it is as published: 54 of the 55 steps make a turn, so that just above
+"right" the last shade before red (a little magenta in it) stands beside red.
 """
 
 from __future__ import annotations
@@ -41,7 +45,8 @@ def flow_to_rgb(flow_px: npt.NDArray[np.float32], *, max_px: float | None = None
     if not (max_px > 0 and np.isfinite(max_px)):
         raise SettingsError(f"`max_px` must be above 0 and finite, got {max_px}")
     known = _known(flow_px)
-    u, v = np.moveaxis(np.where(known[..., None], flow_px, 0).astype(np.float64) / max_px, -1, 0)  # (H, W) each
+    # Adding 0 makes -0 a 0, which else would be the other side of the seam.
+    u, v = np.moveaxis(np.where(known[..., None], flow_px, 0).astype(np.float64) / max_px + 0.0, -1, 0)  # (H, W) each
     wheel = _wheel()  # (55, 3), 0..1
     # Half a turn off, so that the wheel's first colour, red, is motion to the right.
     place = (np.arctan2(-v, -u) / np.pi + 1) / 2 * (len(wheel) - 1)
@@ -76,9 +81,7 @@ def with_legend(picture: npt.NDArray[np.uint8], *, max_px: float) -> npt.NDArray
             f"a picture of {width}x{height} has no room for a legend: that takes sides of {MIN_LEGEND_SIDE} pixels"
         )
     radius = min(height, width) // 8
-    offsets = np.arange(-radius, radius + 1, dtype=np.float32)
-    disc_px = np.stack(np.meshgrid(offsets, offsets), axis=-1) * np.float32(max_px / radius)  # (2r+1, 2r+1, 2)
-    inside = np.hypot(offsets[:, None], offsets[None, :]) <= radius
+    disc, inside = wheel_disc(radius)
     text = f"{max_px:.3g} px"
     scale = max(radius / 64, 0.3)
     (text_width, text_height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
@@ -88,13 +91,23 @@ def with_legend(picture: npt.NDArray[np.uint8], *, max_px: float) -> npt.NDArray
     panel = np.full((panel_height, panel_width, 3), 255, np.uint8)
     left = (panel_width - 2 * radius - 1) // 2
     corner = panel[margin : margin + 2 * radius + 1, left : left + 2 * radius + 1]
-    corner[inside] = flow_to_rgb(disc_px, max_px=max_px)[inside]
+    corner[inside] = disc[inside]
     place = ((panel_width - text_width) // 2, panel_height - margin)
     cv2.putText(panel, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
     result = picture.copy()
     shown = panel[-min(panel_height, height) :, -min(panel_width, width) :]
     result[height - shown.shape[0] :, width - shown.shape[1] :] = shown
     return result
+
+
+def wheel_disc(radius: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """The colours of all flow up to the length `radius`, RGB (2r+1, 2r+1, 3) with no motion in the middle.
+
+    The second array, bool (2r+1, 2r+1), says which pixels are inside of the disc.
+    """
+    offsets = np.arange(-radius, radius + 1, dtype=np.float32)
+    flow_px = np.stack(np.meshgrid(offsets, offsets), axis=-1)  # (2r+1, 2r+1, 2)
+    return flow_to_rgb(flow_px, max_px=radius), np.hypot(offsets[:, None], offsets[None, :]) <= radius
 
 
 def _known(flow_px: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:

@@ -12,6 +12,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 from flowprep.errors import SettingsError
 from flowprep.settings import Settings, setting
@@ -35,6 +36,12 @@ CPU_BASELINES = ("x86-64-v3",)
 """Processors that the kernels of `native` can be compiled for, instead of the one they run on."""
 
 LAYOUTS = ("flowprep", "denseflow", "mmaction2", "tsn", "feichtenhofer")
+
+LIST_STYLES = ("mmaction2", "tsn")
+"""Whose annotation lists `flowprep lists` writes."""
+
+_KNOWN_OF_ADOPTED = ("dataset", "quantise", "store")
+_KNOWN_OF_ADOPTED_FLOW = ("step", "backward")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +208,7 @@ class StoreSettings(Settings):
     )
     rgb: bool = setting(True, "Store the images.", option="--rgb/--no-rgb")
     flow: bool = setting(True, "Compute and store flow.", option="--flow/--no-flow")
+    adopted: bool = setting(False, "Made by another tool, see `flowprep.adopt`: how is not known.", added=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -234,6 +242,22 @@ class ExtractSettings(Settings):
                 )
             if self.flow.backward:
                 raise SettingsError(f"layout {layout} has no names for backward flow; use layout flowprep or denseflow")
+
+    def to_json(self) -> dict[str, Any]:
+        """As of all settings; of images that another tool has made, only what is known about them."""
+        data = super().to_json()
+        if self.store.adopted:
+            flow = {name: data["flow"][name] for name in _KNOWN_OF_ADOPTED_FLOW}
+            data = {**{name: data[name] for name in _KNOWN_OF_ADOPTED}, "flow": flow}
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """As of all settings; what is not known of images that another tool has made has its default, unused."""
+        if isinstance(data.get("store"), Mapping) and data["store"].get("adopted"):
+            flow = {**FlowSettings().to_json(), **data.get("flow", {})}
+            data = {**cls().to_json(), **data, "flow": flow}
+        return super().from_json(data)
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -331,6 +355,28 @@ class RunSettings(Settings):
         if not 1 <= part <= num_parts <= 100_000:
             raise SettingsError(f"`part` must be I/N with 1 <= I <= N <= 100000, got {self.part!r}")
         return part, num_parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewSettings(Settings):
+    """Which frames of a stored video `flowprep preview` shows, see `flowprep.preview`."""
+
+    num_frames: int | None = setting(
+        None,
+        "Frames that are shown. [default: 4 in a picture, all in a film]",
+        minimum=1,
+        maximum=1_000_000,
+        option="--num-frames",
+        metavar="N",
+    )
+    start: int = setting(
+        0,
+        "First frame that may be shown; a picture spreads its frames over what follows, a film begins here.",
+        minimum=0,
+        option="--start",
+        metavar="FRAME",
+    )
+    backward: bool = setting(False, "Show the backward flow.", option="--backward")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -432,6 +478,20 @@ class BenchSettings(Settings):
         maximum=1000,
         option="--repeats",
         metavar="N",
+    )
+    num_frames: int = setting(
+        64,
+        "Frames of each of up to 4 videos that go through all stages; a slow one is left after 5 s.",
+        minimum=2,
+        maximum=1_000_000,
+        option="--frames",
+        metavar="N",
+    )
+    durability: str = setting(
+        "video",
+        "How commits are flushed, as of `extract`.",
+        choices=("video", "strict", "fast"),
+        option="--durability",
     )
     compare: str | None = setting(
         None,

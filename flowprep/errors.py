@@ -49,11 +49,14 @@ class StoreError(FlowprepError, ValueError):
 class UnknownVideoError(FlowprepError, KeyError):
     """A store has no stored video of the id that was asked for."""
 
+    exit_code = 2
     __str__ = Exception.__str__  # KeyError would show the message in quotes
 
 
 class FrameIndexError(FlowprepError, IndexError):
     """A stored video has no image or flow of the index that was asked for."""
+
+    exit_code = 2
 
 
 class RunStoppedError(FlowprepError, OSError):

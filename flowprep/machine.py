@@ -4,28 +4,81 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+_GROUPS, _MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+_NO_LIMIT_BYTES = 1 << 60  # version 1 says "no limit" by a number near 2**63
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Bytes of the machine, those that are free or can be made so, and what a control group allows (None: all)."""
+
+    total_bytes: int
+    available_bytes: int
+    limit_bytes: int | None
+
+    @property
+    def usable_bytes(self) -> int:
+        """What a run may hope for."""
+        return self.available_bytes if self.limit_bytes is None else min(self.available_bytes, self.limit_bytes)
 
 
 def num_cores() -> int:
     """Cores that this process may use (a container or batch system may allow fewer than the machine has)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([cores, *_quotas(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))]))
+    return max(1, min([cores, *_quotas(_MEMBERSHIP, _GROUPS)]))
+
+
+def memory() -> Memory:
+    """The memory of this machine; zeros where /proc does not tell."""
+    sizes = {}
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            sizes[name] = int(value.split()[0]) * 1024
+    total = sizes.get("MemTotal", 0)
+    limits = [limit for limit in _memory_limits(_MEMBERSHIP, _GROUPS) if limit < min(_NO_LIMIT_BYTES, total)]
+    return Memory(
+        total_bytes=total, available_bytes=sizes.get("MemAvailable", 0), limit_bytes=min(limits, default=None)
+    )
 
 
 def _quotas(membership: Path, root: Path) -> list[int]:
-    """Cores, rounded up, that each control group above this process allows (`docker --cpus`; version 2 alone)."""
+    """Cores, rounded up, that each control group above this process allows, as with `docker --cpus`."""
     quotas = []
-    with contextlib.suppress(OSError, ValueError):
-        (path,) = (line[3:] for line in membership.read_text().splitlines() if line.startswith("0::"))
-        group = root / path.strip("/")
-        for folder in (group, *group.parents):
-            if not folder.is_relative_to(root):
-                break
-            with contextlib.suppress(OSError, ValueError):
-                quota, period = (folder / "cpu.max").read_text().split()
-                quotas.append(-(-int(quota) // int(period)))  # "max" is no number: no quota
+    for folder in _groups("cpu", membership, root):
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = (folder / "cpu.max").read_text().split()
+            quotas.append(-(-int(quota) // int(period)))  # "max" is no number: no quota
+        with contextlib.suppress(OSError, ValueError):  # version 1
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            if int(quota) > 0:
+                quotas.append(-(-int(quota) // int(period)))
     return quotas
+
+
+def _memory_limits(membership: Path, root: Path) -> list[int]:
+    """Bytes that each control group above this process allows."""
+    limits = []
+    for folder in _groups("memory", membership, root):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            with contextlib.suppress(OSError, ValueError):
+                limits.append(int((folder / name).read_text()))
+    return limits
+
+
+def _groups(controller: str, membership: Path, root: Path) -> Iterator[Path]:
+    """Folders of the control groups of this process, inner ones first: of version 2, then of version 1."""
+    with contextlib.suppress(OSError, ValueError):
+        lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
+        for number, controllers, path in sorted(lines):
+            top = root if number == "0" else root / controller
+            if number == "0" or controller in controllers.split(","):
+                group = top / path.strip("/")
+                yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(top))
 
 
 def existing_folder(path: Path) -> Path:

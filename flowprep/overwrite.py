@@ -18,7 +18,7 @@ from flowprep import commit, resume
 from flowprep.errors import RunStoppedError, SettingsError
 from flowprep.records import Video
 from flowprep.stores.layouts import layout_of
-from flowprep.stores.places import CHECKSUMS, MANIFEST, SPLITS, TIMING
+from flowprep.stores.places import CHECKSUMS, MANIFEST, SPLITS, TIMING, adopted_mark
 from flowprep.stores.savedlist import read_identities
 
 _OWN_FILES = frozenset({MANIFEST, SPLITS, TIMING, CHECKSUMS, "run.json", "shards", ".flowprep"})
@@ -47,6 +47,8 @@ def check(out: Path) -> None:
         return
     if not (out / ".flowprep" / "settings.json").is_file():
         raise SettingsError(f"{out} is not a flowprep store, so --overwrite does not touch it; give another --out")
+    if adopted_mark(out).exists():
+        raise SettingsError(f"{out} is a tree of another tool that was adopted, so --overwrite does not touch it")
     foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in _own_names(out))
     if foreign:
         raise SettingsError(

@@ -13,6 +13,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowprep import source
-from flowprep.config import ExtractSettings
+from flowprep.config import ExtractSettings, JpegSettings
 from flowprep.decode import VideoReader
 from flowprep.encode import encode_plane, encode_rgb
 from flowprep.errors import FlowprepError, VideoError
@@ -35,6 +36,25 @@ from flowprep.stores.layouts import layout_of
 _log = logging.getLogger(__name__)
 _BATCH_PIXELS = 2_000_000
 _MAX_JPEG_SIDE = 65500  # libjpeg's limit
+
+
+_Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stages:
+    """What is done to frames beside flow, in the order of the data; for a benchmark to put clocks around."""
+
+    decode: Callable[[VideoReader], Iterator[_Image]]
+    resize: Callable[[_Image, tuple[int, int]], _Image]
+    grey: Callable[[_Image], _Image]
+    encode_rgb: Callable[[_Image, JpegSettings], bytes]
+    encode_plane: Callable[[_Image, JpegSettings], bytes]
+
+
+def own_stages() -> Stages:
+    """The functions that `extract` runs."""
+    return Stages(decode=VideoReader.frames, resize=resize, grey=grey, encode_rgb=encode_rgb, encode_plane=encode_plane)
 
 
 def open_backend(settings: ExtractSettings, device: int = 0) -> FlowBackend | None:
@@ -122,22 +142,24 @@ def extract_frames(
     add: Callable[[str, bytes], None],
     heartbeat: Callable[[int], None],
     batch_frames: int = 16,
+    stages: Stages | None = None,
 ) -> Row:
     """All stages of one open video; each JPEG goes to `add(stream, jpeg)`, up to `batch_frames` frames at a time.
 
     The row that is returned lacks only what is known after publishing: source file, location and checksums.
     """
+    stages = stages or own_stages()
     num_frames = 0
     size = (0, 0)
-    encoded = _Encoded(add, settings)
-    for batch in _batches(reader.frames(), batch_frames, settings):
+    encoded = _Encoded(add, settings, stages)
+    for batch in _batches(stages.decode(reader), batch_frames, settings):
         size = target_size(batch[0].shape[1], batch[0].shape[0], settings.resize)
-        images = [resize(rgb, size) for rgb in batch]
+        images = [stages.resize(rgb, size) for rgb in batch]
         if settings.store.rgb:
             for image in images:
-                add("rgb", encode_rgb(image, settings.jpeg))
+                add("rgb", stages.encode_rgb(image, settings.jpeg))
         if flow is not None:
-            encoded.add(flow.add(np.stack([grey(image) for image in images])))
+            encoded.add(flow.add(np.stack([stages.grey(image) for image in images])))
         num_frames += len(images)
         heartbeat(len(images))
     if flow is not None:
@@ -183,8 +205,8 @@ def _batches(
 class _Encoded:
     """Encodes flow and sums it up. Sums are a direction's own, so that they do not depend on how much comes at once."""
 
-    def __init__(self, add: Callable[[str, bytes], None], settings: ExtractSettings) -> None:
-        self._add, self._settings = add, settings
+    def __init__(self, add: Callable[[str, bytes], None], settings: ExtractSettings, stages: Stages) -> None:
+        self._add, self._settings, self._stages = add, settings, stages
         self._forward, self._backward = FlowFacts(), FlowFacts()
         self.num_flows = 0
 
@@ -193,7 +215,7 @@ class _Encoded:
         for pair in codes:
             streams = ("back_x", "back_y") if pair.backward else ("flow_x", "flow_y")
             for stream, plane in zip(streams, (pair.x, pair.y), strict=True):
-                self._add(stream, encode_plane(plane, self._settings.jpeg))
+                self._add(stream, self._stages.encode_plane(plane, self._settings.jpeg))
             if pair.backward:
                 self._backward = self._backward.plus(pair.facts)
             else:

@@ -37,6 +37,10 @@ REASONS: Mapping[str, str] = {
     "gpu_memory": "one pair of its frames is too large for the memory of the GPU",
     "gpu_crash": "the process that owns the GPU died when it had this video alone",
     "internal": "an error that is ours",
+    "gap": "numbers are missing in the names of its JPEG files",
+    "jpeg": "a JPEG file is empty, cut, damaged or cannot be read",
+    # why a video failed or, where flow is only missing at its end, was kept with a flag
+    "counts": "images and flows are not as many as the layout demands",
     # why a video was kept with a flag
     "header_count": "the header announces another number of frames than the complete index holds",
     "too_short": "there are not enough frames for one flow",
@@ -45,6 +49,7 @@ REASONS: Mapping[str, str] = {
     "interlaced": "frames are interlaced",
     "pts": "time stamps step back or are missing; they were sorted, or counted from the frame rate",
     "segment_short": "the segment reaches beyond the end of the video",
+    "other_files": "its folder holds files that do not belong to the layout",
 }
 """Every code word that a `Reason` may carry, with its meaning. Codes that several states share stand once."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 from flowprep import overwrite, resume
 from flowprep.config import DEVICE_BACKENDS, ExtractSettings, FlowSettings, RunSettings
 from flowprep.datasets import list_videos
-from flowprep.errors import MissingDataError, SettingsError
+from flowprep.errors import MissingDataError, SettingsError, StoreError
 from flowprep.flow import resolve
 from flowprep.flow.parameters import parse_parameters
 from flowprep.parts import part_slices
@@ -65,6 +66,7 @@ def prepare(request: Request) -> Prepared:
         raise SettingsError(
             "--overwrite makes a store anew in one run; begin it so, or remove it by hand before --part"
         )
+    _refuse_adopted(request.out)
     stored = None if request.overwrite else _stored_flow(request.out)
     settings = resolved(request.settings, stored)
     devices_of(settings, request.run)
@@ -146,6 +148,12 @@ def _stored_flow(out: Path) -> FlowSettings | None:
         return resume.read_settings(out).flow
     except MissingDataError:
         return None
+
+
+def _refuse_adopted(out: Path) -> None:
+    """Also before --overwrite, which would replace images that flowprep cannot make again."""
+    with contextlib.suppress(MissingDataError, StoreError):
+        resume.refuse_adopted(out, resume.read_settings(out))
 
 
 def _place(path: Path | None) -> str | None:

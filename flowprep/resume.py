@@ -84,6 +84,15 @@ def read_settings(out: Path) -> ExtractSettings:
         raise StoreError(f"{settings_path(out)} is damaged: {error}; use --overwrite") from error
 
 
+def refuse_adopted(out: Path, settings: ExtractSettings) -> None:
+    """Raise SettingsError for a store of images that another tool has made: its settings cannot make more of them."""
+    if settings.store.adopted:
+        raise SettingsError(
+            f"{out} holds images of another tool that were adopted, and no settings are known with which videos could "
+            "be extracted into it; give another --out"
+        )
+
+
 def _check_settings(out: Path, settings: ExtractSettings) -> None:
     path = settings_path(out)
     try:

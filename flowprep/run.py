@@ -111,6 +111,7 @@ def resume_store(
     """
     out, heard, started, run = Path(out), listener or Quiet(), time.perf_counter(), run or RunSettings()
     saved = read_list(out)
+    resume.refuse_adopted(out, resume.read_settings(out))
     folder = saved.videos if videos is None else Path(videos)
     if folder is None or not folder.is_dir():
         raise MissingDataError(f"the videos of {out} are not {f'in {folder}' if folder else 'known'}; give --videos")
@@ -274,7 +275,7 @@ class _Run:
         for done in executors.run_tasks(work, tasks, jobs, stop=stop, progress=self._heard.progress):
             self._tally.add(done.row)
             self._counts.add(videos[done.list_index], done.row)
-            record.append("video", **_event_of(done))
+            record.append("video", **event_of(done))
             packer.finished(done.list_index)
             self._heard.finished(done)
         return self._tally.num_videos == len(todo) and packer.pack_rest(self._indices, stop.is_set)
@@ -318,7 +319,7 @@ class _Run:
         )
 
 
-def _event_of(done: Done) -> dict[str, Any]:
+def event_of(done: Done) -> dict[str, Any]:
     """The journal's line of a video; `frames` are images or, where none are stored, flows."""
     row = done.row
     return {

@@ -44,10 +44,7 @@ def sample_pairs(videos: Path, num_pairs: int, resize_settings: ResizeSettings) 
     each. A video that cannot be read costs its share of the pairs. Raises MissingDataError or DatasetError where there
     is no such file, or no video in the folder.
     """
-    if videos.is_file():
-        folder, listed = videos.parent, [Video(id=videos.stem, path=videos.name)]
-    else:
-        folder, listed = videos, list(list_folder(videos).videos)
+    folder, listed = listed_videos(videos)
     num_videos = min(num_pairs, len(listed))
     for k, place in enumerate(spread(num_videos, len(listed))):
         video = listed[place]
@@ -59,6 +56,13 @@ def sample_pairs(videos: Path, num_pairs: int, resize_settings: ResizeSettings) 
             yield from _pairs_of(video, folder, share, resize_settings)
         except VideoError as error:
             yield Unreadable(video=video.path, why=error.detail)
+
+
+def listed_videos(videos: Path) -> tuple[Path, list[Video]]:
+    """A folder and its videos: those of a folder as `--dataset folder` finds them, or the one of a video file."""
+    if videos.is_file():
+        return videos.parent, [Video(id=videos.stem, path=videos.name)]
+    return videos, list(list_folder(videos).videos)
 
 
 def spread(num_chosen: int, num_all: int) -> list[int]:

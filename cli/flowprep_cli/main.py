@@ -11,12 +11,16 @@ import click
 
 from flowprep import __version__
 from flowprep.errors import FlowprepError
+from flowprep_cli.adopt import adopt
 from flowprep_cli.bench import bench
+from flowprep_cli.convert import convert
 from flowprep_cli.doctor import doctor
 from flowprep_cli.extract import extract
 from flowprep_cli.flow import flow
 from flowprep_cli.info import info
+from flowprep_cli.lists import lists
 from flowprep_cli.merge import merge
+from flowprep_cli.preview import preview
 from flowprep_cli.status import status
 from flowprep_cli.synth import synth
 
@@ -32,7 +36,7 @@ def cli() -> None:
     """  # noqa: D301 - click takes the backspace as "do not wrap"
 
 
-for command in (extract, info, flow, doctor, bench, synth, merge, status):
+for command in (extract, info, flow, doctor, bench, synth, merge, status, convert, adopt, lists, preview):
     cli.add_command(command)
 
 

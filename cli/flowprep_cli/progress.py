@@ -10,6 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -17,11 +18,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from flowprep.listener import Listener, Start
-from flowprep.plan import Plan
-from flowprep.stores.savedlist import SavedList
-from flowprep.summary import Summary
-from flowprep.supervisor import Done
+if TYPE_CHECKING:  # libraries that may be broken, where `doctor` must run all the same
+    from flowprep.listener import Listener, Start
+    from flowprep.plan import Plan
+    from flowprep.stores.savedlist import SavedList
+    from flowprep.summary import Summary
+    from flowprep.supervisor import Done
 
 _PLAIN_SECONDS = 10.0
 _MAX_PLAIN_SECONDS = 300.0
@@ -35,8 +37,8 @@ def stderr_console() -> Console:
 
 
 @contextlib.contextmanager
-def shown_progress() -> Iterator[Listener]:
-    """A listener that shows the run on stderr while the context lasts."""
+def shown_progress(work: str = "extract") -> Iterator[Listener]:
+    """A listener that shows the run on stderr while the context lasts. `work` is what is done to videos."""
     console = stderr_console()
     if not sys.stderr.isatty():
         yield _PlainProgress(console)
@@ -52,7 +54,7 @@ def shown_progress() -> Iterator[Listener]:
         TextColumn("{task.fields[eta]}"),
     )
     with Progress(*columns, console=console) as progress:
-        yield _LiveProgress(progress)
+        yield _LiveProgress(progress, work)
 
 
 class _Tally:
@@ -156,15 +158,15 @@ class _PlainProgress:
 class _LiveProgress:
     """A bar with videos, frames and flows a second, failures and the time left."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, progress: Progress, work: str) -> None:
+        self._progress, self._work = progress, work
         self._tally = _Tally()
         self._task = progress.add_task("listing", total=None, rates="", failed="", eta="")
 
     def started(self, start: Start) -> None:
         self._tally.begin(start)
         part = f" part {start.part}" if start.part else ""
-        self._progress.update(self._task, total=start.num_todo, description=f"extract{part}")
+        self._progress.update(self._task, total=start.num_todo, description=f"{self._work}{part}")
         self._progress.console.print(_start_text(start))
 
     def progress(self, num_frames: int) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from flowprep.bench import BenchResult
 from flowprep.describe import Description
-from flowprep.doctor import Health
+from flowprep.stagetimes import StageTimes
 from flowprep_cli.progress import printable, size_text
 
 
@@ -35,12 +35,15 @@ def show_description(found: Description) -> None:
     rule = f"short side {size.short_side}" if size.short_side else f"{size.width}x{size.height}"
     if size.short_side is None and size.width is None:
         rule = "as the videos"
+    if store.adopted:
+        rule = "as adopted"
     streams = ", ".join(f"{stream} {size_text(count)}" for stream, count in found.stream_bytes.items())
     classes = "1 class" if found.num_classes == 1 else f"{found.num_classes} classes"
-    quantised = (
-        f"bound {settings.quantise.bound_px:g} px, {settings.quantise.rounding}; "
-        f"{100 * found.saturated_share:.3f} % of pixels saturated, mean {found.mean_magnitude_px:.3f} px"
-    )
+    computed = f"{' '.join(filter(None, (flow.backend, flow.variant)))} ({parameters})"
+    measured = f"{100 * found.saturated_share:.3f} % of pixels saturated, mean {found.mean_magnitude_px:.3f} px"
+    if store.adopted:
+        computed, measured = "by another tool", "saturation and mean are not known"
+    quantised = f"bound {settings.quantise.bound_px:g} px, {settings.quantise.rounding}; {measured}"
     print_rows(
         [
             ("store", f"{found.path}: {store.format}, layout {store.layout}, dataset {settings.dataset}"),
@@ -49,11 +52,8 @@ def show_description(found: Description) -> None:
             ("frames", f"{found.num_frames} images, {found.num_flows} flows of step {flow.step}"),
             ("size", f"{rule}: {_counts(found.sizes, 5)}"),
             ("bytes", streams or "0 B"),
-            (
-                "flow",
-                f"{' '.join(filter(None, (flow.backend, flow.variant)))} ({parameters})" if store.flow else "none",
-            ),
-            ("quantised", quantised),
+            ("flow", computed if store.flow else "none"),
+            ("quantised", quantised if store.flow else "none"),
         ]
     )
 
@@ -61,26 +61,6 @@ def show_description(found: Description) -> None:
 def _counts(counts: Mapping[str, int], most: int = 100) -> str:
     named = [f"{count} {name}" for name, count in list(counts.items())[:most]]
     return ", ".join(named) + (f" and {len(counts) - most} more" if len(counts) > most else "")
-
-
-def show_health(health: Health) -> None:
-    """Print what `flowprep doctor` found."""
-    rows = [(name, text) for name, text in health.versions.items()]
-    features = f" ({', '.join(health.cpu_features)})" if health.cpu_features else ""
-    disk = f"{health.folder.absolute()}: {health.folder_type or 'unknown file system'}"
-    rows += [
-        ("processor", f"{health.cpu}, {health.num_cores} cores{features}"),
-        ("memory", size_text(health.memory_bytes)),
-        ("GPU", "; ".join(health.gpus) or "none found"),
-        ("disk", f"{disk}, {size_text(health.free_bytes)} free"),
-    ]
-    for status in health.backends:
-        variants = f" (TV-L1 variant {', '.join(status.variants)})" if status.variants else ""
-        state = f"runs{variants}" if status.available else f"does not run here: {status.reason}"
-        rows.append((f"flow {status.name}", state))
-    print_rows(rows)
-    if health.advice:
-        print_rows([("to do", sentence) for sentence in health.advice])
 
 
 def show_bench(result: BenchResult) -> None:
@@ -112,6 +92,37 @@ def show_bench(result: BenchResult) -> None:
         setup = f"OpenCV {result.opencv_version}, one thread each, {result.num_repeats} repeats in turns"
         rows += [("ratio", faster), ("compared with", setup)]
     print_rows(rows)
+
+
+def show_stages(found: StageTimes) -> None:
+    """Print what `flowprep bench` measured of all stages: a line a stage, then what follows."""
+    from flowprep.stagetimes import STAGES
+
+    lines = [["stage", "ms a frame", "of it processor", "share"]]
+    lines += [
+        [
+            f"{time.stage}: {STAGES[time.stage]}",
+            f"{1000 * time.seconds:.2f}",
+            f"{1000 * time.cpu_seconds:.2f}",
+            f"{100 * time.share:.1f} %",
+        ]
+        for time in found.stages
+    ]
+    lines.append(["all", f"{1000 * found.frame_seconds:.2f}", f"{1000 * found.cpu_seconds:.2f}", ""])
+    print()
+    print_columns(lines)
+    print()
+    rate = found.jobs_frames_per_second
+    work = f"{found.hours:.1f} hours" if found.hours >= 1 else f"{60 * found.hours:.0f} minutes"
+    disk = f"reads {size_text(found.source_bytes * rate)}/s, writes {size_text(found.stored_bytes * rate)}/s"
+    rows = [
+        ("measured", f"{found.num_frames} frames of {found.num_videos} videos, all stages, one process"),
+        ("bound by", found.bound_by),
+        ("one process", f"{found.frames_per_second:.1f} frames/s"),
+        (f"{found.jobs} jobs", f"{rate:.1f} frames/s if memory and disk keep up ({disk})"),
+        ("whole run", f"{work} for {found.dataset} with {found.jobs} jobs, all stages"),
+    ]
+    print_rows([*rows, *(("note", note) for note in found.notes), *(("advice", text) for text in found.advice)])
 
 
 def print_columns(lines: Sequence[Sequence[str]]) -> None:

@@ -14,6 +14,7 @@ from flowprep.datasets.kinetics import list_kinetics
 from flowprep.datasets.listfile import list_from_file
 from flowprep.datasets.listing import missing_by_class_and_split
 from flowprep.datasets.places import NAMES, Places, find_places
+from flowprep.datasets.scan import Scan
 from flowprep.datasets.ssv2 import list_ssv2
 from flowprep.datasets.ucf101 import list_ucf101
 from flowprep.errors import SettingsError
@@ -22,26 +23,34 @@ from flowprep.records import Listing
 __all__ = ["NAMES", "Places", "find_places", "list_videos", "missing_by_class_and_split", "video_folder"]
 
 
-def list_videos(name: str, videos: Path, *, splits: Path | None = None, skip_bad_lines: bool = False) -> Listing:
+def list_videos(
+    name: str,
+    videos: Path,
+    *,
+    splits: Path | None = None,
+    skip_bad_lines: bool = False,
+    found: Scan | None = None,
+) -> Listing:
     """All videos of the dataset `name` below `videos`, in an order that depends only on lists and folder.
 
     `splits` is the folder of the official lists, or the file of `list`; without it, all files count and there are no
-    splits. `skip_bad_lines` is for `list`, see `listfile.list_from_file`.
+    splits. `skip_bad_lines` is for `list`, see `listfile.list_from_file`. `found` stands for what is below `videos`,
+    which is scanned without it; `list` always looks itself.
 
     Raises SettingsError for an unknown name, DatasetError for malformed or empty lists and folders, MissingDataError
     for lists that are not there and folders without any video.
     """
     match name:
         case "ucf101":
-            return list_ucf101(videos, splits)
+            return list_ucf101(videos, splits, found)
         case "hmdb51":
-            return list_hmdb51(videos, splits)
+            return list_hmdb51(videos, splits, found)
         case "kinetics":
-            return list_kinetics(videos, splits)
+            return list_kinetics(videos, splits, found)
         case "ssv2":
-            return list_ssv2(videos, splits)
+            return list_ssv2(videos, splits, found)
         case "folder":
-            return list_folder(videos)
+            return list_folder(videos, found)
         case "list" if splits is not None:
             return list_from_file(videos, splits, skip_bad_lines=skip_bad_lines)
         case "list":

@@ -12,7 +12,7 @@ from flowprep.errors import DatasetError
 from flowprep.records import Listing, Video
 
 
-def list_folder(videos: Path) -> Listing:
+def list_folder(videos: Path, found: Scan | None = None) -> Listing:
     """`<class>/.../<file>`: the first folder is the class, the id is the path without extension.
 
     Files at the top have no class. Every file that has an extension of `scan.FOLDER_EXTENSIONS` and no leading dot
@@ -20,7 +20,7 @@ def list_folder(videos: Path) -> Listing:
 
     Raises DatasetError if there is none.
     """
-    found = scan(videos)
+    found = found or scan(videos)
     paths = found.with_extension(FOLDER_EXTENSIONS)
     others = [path for path in found.paths if extension(path) not in FOLDER_EXTENSIONS]
     if not paths:
@@ -32,9 +32,16 @@ def list_folder(videos: Path) -> Listing:
     return list_files("folder", found, paths, class_of=_first_folder, id_of=_without_extension, notes=notes)
 
 
-def list_unsplit(dataset: str, videos: Path, *, class_of: Callable[[str], str], id_of: Callable[[str], str]) -> Listing:
+def list_unsplit(
+    dataset: str,
+    videos: Path,
+    *,
+    class_of: Callable[[str], str],
+    id_of: Callable[[str], str],
+    found: Scan | None = None,
+) -> Listing:
     """All video files of a dataset whose official lists are not at hand, with a note that says so."""
-    found = scan(videos)
+    found = found or scan(videos)
     check_has_videos(dataset, videos, found)
     note = (
         f"The official lists of {dataset} were not found: all video files below {videos} are taken, without official "

@@ -12,7 +12,7 @@ from pathlib import Path
 from flowprep.datasets.folder import list_unsplit
 from flowprep.datasets.listing import check_has_videos, class_labels, finish_listing
 from flowprep.datasets.matching import FileIndex
-from flowprep.datasets.scan import parent_name, scan, stem
+from flowprep.datasets.scan import Scan, parent_name, scan, stem
 from flowprep.datasets.text import read_lines
 from flowprep.errors import DatasetError, MissingDataError
 from flowprep.records import Listing, Video
@@ -21,7 +21,7 @@ _LIST = re.compile(r"(.+)_test_split(\d+)\.txt")
 _PART_OF_FLAG = {"0": None, "1": "train", "2": "test"}
 
 
-def list_hmdb51(videos: Path, splits: Path | None) -> Listing:
+def list_hmdb51(videos: Path, splits: Path | None, found: Scan | None = None) -> Listing:
     """All videos of the official lists: classes sorted by bytes, within a class in the order of split 1, then 2, 3.
 
     Videos that no part of any split uses are listed too. Files may lie in class folders or side by side and may be
@@ -31,7 +31,7 @@ def list_hmdb51(videos: Path, splits: Path | None) -> Listing:
     Raises MissingDataError where lists are missing, DatasetError with file and line where they are malformed.
     """
     if splits is None:
-        return list_unsplit("hmdb51", videos, class_of=parent_name, id_of=_id_of_file)
+        return list_unsplit("hmdb51", videos, class_of=parent_name, id_of=_id_of_file, found=found)
     lists = _lists(splits)
     labels = class_labels(name for _, name, _ in lists)
     entries: dict[tuple[str, str], int] = {}  # class and file: position
@@ -54,7 +54,7 @@ def list_hmdb51(videos: Path, splits: Path | None) -> Listing:
             part = _PART_OF_FLAG[flag]
             if part is not None:
                 parts.setdefault(split, {}).setdefault(part, []).append(position)
-    found = scan(videos)
+    found = found or scan(videos)
     check_has_videos("hmdb51", videos, found)
     index = FileIndex(videos, found)
     listed = []

@@ -40,7 +40,7 @@ class _Clip:
         return f"{self.youtube_id}_{self.start:06d}_{self.end:06d}"
 
 
-def list_kinetics(videos: Path, splits: Path | None) -> Listing:
+def list_kinetics(videos: Path, splits: Path | None, found: Scan | None = None) -> Listing:
     """All clips of the CSV files in `splits` (or of one, if it is a file), training lists first, in list order.
 
     The part (train, val, test of the one split "official") is in the column `split`, else in the CSV's name. Videos lie
@@ -52,7 +52,7 @@ def list_kinetics(videos: Path, splits: Path | None) -> Listing:
     Raises MissingDataError where lists are missing, DatasetError with file and line where they are malformed.
     """
     if splits is None:
-        return list_unsplit("kinetics", videos, class_of=parent_name, id_of=stem)
+        return list_unsplit("kinetics", videos, class_of=parent_name, id_of=stem, found=found)
     clips: dict[_Clip, str] = {}  # clip: class, in list order
     positions: dict[_Clip, int] = {}
     parts: dict[str, dict[int, None]] = {}
@@ -71,7 +71,7 @@ def list_kinetics(videos: Path, splits: Path | None) -> Listing:
     if parts.pop("", None):
         notes.append("Some clips are in no part: neither their CSV's `split` column nor its name says which.")
     labels = class_labels(clips.values())
-    found = scan(videos)
+    found = found or scan(videos)
     check_has_videos("kinetics", videos, found)
     files = _Files(videos, found, clips)
     return finish_listing(

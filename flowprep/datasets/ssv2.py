@@ -15,7 +15,7 @@ from typing import Any
 
 from flowprep.datasets.folder import list_unsplit
 from flowprep.datasets.listing import check_has_videos, finish_listing
-from flowprep.datasets.scan import VIDEO_EXTENSIONS, probe, scan, stem
+from flowprep.datasets.scan import VIDEO_EXTENSIONS, Scan, probe, scan, stem
 from flowprep.datasets.text import read_text
 from flowprep.errors import DatasetError, MissingDataError
 from flowprep.records import Listing, Reason, Video
@@ -24,7 +24,7 @@ _LISTS = (("train", "train"), ("val", "validation"), ("test", "test"))
 _PREFIX = "something-something-v2-"
 
 
-def list_ssv2(videos: Path, splits: Path | None) -> Listing:
+def list_ssv2(videos: Path, splits: Path | None, found: Scan | None = None) -> Listing:
     """All videos of the lists for training, validation and testing that are in `splits`, in this order.
 
     A video is `<id>` with any video extension at any depth below `videos`; `<id>.webm` at the top is preferred. Labels
@@ -34,7 +34,7 @@ def list_ssv2(videos: Path, splits: Path | None) -> Listing:
     """
     lists = {} if splits is None else {part: _find(splits, name) for part, name in _LISTS}
     if splits is None or not any(lists.values()):
-        return list_unsplit("ssv2", videos, class_of=lambda _: "", id_of=stem)
+        return list_unsplit("ssv2", videos, class_of=lambda _: "", id_of=stem, found=found)
     labels_path = _find(splits, "labels")
     if labels_path is None:
         raise MissingDataError(f"the folder {splits} holds neither {_PREFIX}labels.json nor labels.json")
@@ -53,7 +53,7 @@ def list_ssv2(videos: Path, splits: Path | None) -> Listing:
             entries[video_id] = entries.get(video_id) or class_name
             chosen[positions.setdefault(video_id, len(positions))] = None
         parts[part] = list(chosen)
-    found = scan(videos)
+    found = found or scan(videos)
     check_has_videos("ssv2", videos, found)
     by_stem: dict[str, list[str]] = defaultdict(list)
     for file in found.with_extension(VIDEO_EXTENSIONS):

@@ -14,7 +14,7 @@ from flowprep.datasets.folder import list_unsplit
 from flowprep.datasets.ids import fold
 from flowprep.datasets.listing import check_has_videos, finish_listing
 from flowprep.datasets.matching import FileIndex
-from flowprep.datasets.scan import parent_name, scan, stem
+from flowprep.datasets.scan import Scan, parent_name, scan, stem
 from flowprep.datasets.text import read_lines, relative_path
 from flowprep.errors import DatasetError, MissingDataError
 from flowprep.records import Listing, Video
@@ -23,7 +23,7 @@ _LIST = re.compile(r"(train|test)list0*(\d+)\.txt")
 _FILE = re.compile(r"v_(.+)_g\d+_c\d+", re.IGNORECASE)
 
 
-def list_ucf101(videos: Path, splits: Path | None) -> Listing:
+def list_ucf101(videos: Path, splits: Path | None, found: Scan | None = None) -> Listing:
     """All videos of the official lists, in the order in which trainlist01, testlist01, trainlist02, ... first name one.
 
     Files may lie in class folders or side by side and may be transcoded, see `matching.FileIndex`. The id is the stem
@@ -33,7 +33,7 @@ def list_ucf101(videos: Path, splits: Path | None) -> Listing:
     Raises MissingDataError where lists are missing, DatasetError with file and line where they are malformed.
     """
     if splits is None:
-        return list_unsplit("ucf101", videos, class_of=_class_of_file, id_of=stem)
+        return list_unsplit("ucf101", videos, class_of=_class_of_file, id_of=stem, found=found)
     lists = _lists(splits)
     classes = _read_classes(splits / "classInd.txt")
     by_name = {fold(name): name for name in classes}
@@ -61,7 +61,7 @@ def list_ucf101(videos: Path, splits: Path | None) -> Listing:
                 continue
             chosen.add(position)
             parts.setdefault(split, {}).setdefault(part, []).append(position)
-    found = scan(videos)
+    found = found or scan(videos)
     check_has_videos("ucf101", videos, found)
     index = FileIndex(videos, found)
     listed = []

@@ -6,6 +6,7 @@ Only "not installed", "not built" and "no device" are obstacles; any other error
 from __future__ import annotations
 
 import functools
+import re
 import types
 from typing import NamedTuple
 
@@ -20,6 +21,17 @@ class Obstacle(NamedTuple):
 _CONTRIB = (
     "pip uninstall opencv-python opencv-python-headless, then pip install --force-reinstall opencv-contrib-python"
 )
+_HEADLESS = "pip uninstall opencv-contrib-python, then pip install opencv-contrib-python-headless"
+_PACKAGES = {
+    "libGL": "libgl1 libglib2.0-0",
+    "libgthread": "libglib2.0-0",
+    "libglib": "libglib2.0-0",
+    "libSM": "libsm6 libxext6",
+    "libXext": "libxext6",
+    "libXrender": "libxrender1",
+    "libxcb": "libxcb1",
+}
+"""Libraries that OpenCV's windows want and servers have not, and the Debian packages that have them."""
 _BUILD = "build OpenCV with CUDA as docs/opencv-cuda.md shows, or use another backend"
 
 _FACTORIES = {
@@ -33,7 +45,7 @@ def find_obstacle(backend: str) -> Obstacle | None:
     """What keeps a backend from running here, or None."""
     if backend == "native":
         return _find_numba_obstacle()
-    cv2 = _load()
+    cv2 = load_opencv()
     if isinstance(cv2, Obstacle):
         return cv2
     version = f"OpenCV {cv2.__version__}"
@@ -75,20 +87,24 @@ def _find_cuda_obstacle(cv2: types.ModuleType, version: str) -> Obstacle | None:
 
 
 @functools.cache  # importing cv2 again after a failure gives other errors than the first time
-def _load() -> types.ModuleType | Obstacle:
+def load_opencv() -> types.ModuleType | Obstacle:
+    """The module cv2, or why it cannot be loaded."""
     try:
         import cv2
     except ModuleNotFoundError as error:
         return Obstacle(f"the module {error.name} is not installed", "pip install opencv-contrib-python")
     except ImportError as error:
-        if "libGL" in str(error) or "libgthread" in str(error) or "libglib" in str(error):
-            return Obstacle(
-                f"importing cv2 failed: {error}",
-                "apt-get install libgl1 libglib2.0-0, or without root "
-                "pip uninstall opencv-contrib-python, then pip install opencv-contrib-python-headless",
-            )
-        return Obstacle(f"importing cv2 failed: {error}", _CONTRIB)
+        return explain_opencv(str(error))
     if not hasattr(cv2, "__version__"):
         # Uninstalling one of two distributions that share the folder cv2/ leaves a folder without a library.
         return Obstacle("the folder cv2/ is there but OpenCV is not in it", _CONTRIB)
     return cv2
+
+
+def explain_opencv(error: str) -> Obstacle:
+    """What an ImportError of cv2 means."""
+    missing = re.search(r"\b(lib[\w.+-]+\.so[\w.]*)", error)
+    package = next((name for lib, name in _PACKAGES.items() if missing and missing[1].startswith(lib)), None)
+    if package is None:
+        return Obstacle(f"importing cv2 failed: {error}", _CONTRIB)
+    return Obstacle(f"importing cv2 failed: {error}", f"apt-get install {package}, or without root {_HEADLESS}")

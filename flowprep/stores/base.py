@@ -21,7 +21,7 @@ from flowprep.encode import decode_plane, decode_rgb
 from flowprep.errors import FrameIndexError, StoreError, UnknownVideoError
 from flowprep.quantise import dequantise
 from flowprep.records import Row
-from flowprep.stores.manifest import StoredRows
+from flowprep.stores.rowtable import RowTable
 
 _FORWARD = ("flow_x", "flow_y")
 _BACKWARD = ("back_x", "back_y")
@@ -49,7 +49,7 @@ class Store(abc.ABC):
     index that is not there, and StoreError where the store is damaged or has no such stream.
     """
 
-    def __init__(self, path: Path, rows: StoredRows) -> None:
+    def __init__(self, path: Path, rows: RowTable) -> None:
         self.path = path
         self._rows = rows
 
@@ -87,6 +87,10 @@ class Store(abc.ABC):
             fps=row.fps,
         )
 
+    def position(self, video_id: str) -> int | None:
+        """Place of a video in `ids` and `rows`, None where it is not stored."""
+        return self._rows.position.get(video_id)
+
     def jpeg(self, video_id: str, stream: str, index: int) -> bytes | memoryview:
         """Bytes of one JPEG. `stream` is one of `settings.streams`."""
         position = self._position(video_id)
@@ -117,7 +121,11 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def pts_seconds(self, video_id: str) -> NDArray[np.float64]:
-        """Time of each stored image in seconds, float64 (frames,)."""
+        """Time of each stored image in seconds, float64 (frames,), NaN where it is not known."""
+
+    @abc.abstractmethod
+    def jpeg_name(self, video_id: str, stream: str, index: int) -> str:
+        """Where a JPEG lies, for messages. It is not looked for."""
 
     @abc.abstractmethod
     def _jpeg(self, position: int, stream: str, index: int) -> bytes | memoryview:

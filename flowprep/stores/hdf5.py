@@ -17,6 +17,7 @@ from flowprep.errors import StoreError
 from flowprep.records import canonical_json
 from flowprep.stores.base import Store
 from flowprep.stores.manifest import StoredRows
+from flowprep.stores.rowtable import RowTable
 from flowprep.stores.shardfile import ShardFile, ShardIndex
 
 _MAX_MAPS = 512  # a map holds a file descriptor, of which a process often has 1024
@@ -26,7 +27,7 @@ _MAX_MAPS = 512  # a map holds a file descriptor, of which a process often has 1
 class ShardStore(Store):
     """Shards of many videos each. Bytes of a JPEG are a view of the mapped file, not a copy."""
 
-    def __init__(self, path: Path, rows: StoredRows | None = None) -> None:
+    def __init__(self, path: Path, rows: RowTable | None = None) -> None:
         super().__init__(path, rows or StoredRows(path))
         self._settings_json = canonical_json(self.settings.to_json())
         self._indices: dict[str, ShardIndex] = {}
@@ -36,6 +37,10 @@ class ShardStore(Store):
         """Time of each stored image in seconds, float64 (frames,)."""
         shard, place = self._find(self._position(video_id))
         return shard.pts_seconds(place)
+
+    def jpeg_name(self, video_id: str, stream: str, index: int) -> str:
+        """Where a JPEG lies, for messages."""
+        return f"{stream} {index} of {video_id!r} in {self.path / self._rows.locations[self._position(video_id)]}"
 
     def close(self) -> None:
         """Let go of the files. Bytes that were given out stay valid."""

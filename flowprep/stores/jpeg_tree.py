@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from flowprep.stores.base import Store
 from flowprep.stores.layouts import layout_of
 from flowprep.stores.manifest import StoredRows
 from flowprep.stores.places import TIMING
+from flowprep.stores.rowtable import FoundRows, RowTable
 from flowprep.stores.timingfile import Timing
 
 
@@ -21,7 +22,7 @@ from flowprep.stores.timingfile import Timing
 class TreeStore(Store):
     """One file a JPEG. Files and folders that are links are refused, wherever they lead."""
 
-    def __init__(self, path: Path, rows: StoredRows | None = None) -> None:
+    def __init__(self, path: Path, rows: RowTable | None = None) -> None:
         super().__init__(path, rows or StoredRows(path))
         self._layout = layout_of(self.settings)
         self._root = os.path.realpath(path)
@@ -36,12 +37,20 @@ class TreeStore(Store):
     def pts_seconds(self, video_id: str) -> NDArray[np.float64]:
         """Time of each stored image in seconds, float64 (frames,)."""
         position = self._position(video_id)
+        if isinstance(self._rows, FoundRows):
+            return np.full(self._rows.frames[position], np.nan)
         if self._timing is None:
             self._timing = Timing(self.path / TIMING)
         times = self._timing.pts_seconds(video_id)
         if len(times) != self._rows.frames[position]:
             raise StoreError(f"{self.path / TIMING} has {len(times)} times of {video_id!r}, not those of the manifest")
         return times
+
+    def jpeg_name(self, video_id: str, stream: str, index: int) -> str:
+        """Path of a JPEG, for messages."""
+        part, name = self._layout.file(stream, index)
+        places = self._layout.folders(self._rows.locations[self._position(video_id)], self.settings.streams)
+        return f"{self.path}/{places[part]}/{name}"
 
     def _jpeg(self, position: int, stream: str, index: int) -> bytes:
         part, name = self._layout.file(stream, index)
@@ -54,6 +63,9 @@ class TreeStore(Store):
             ) from error
         with os.fdopen(fd, "rb", buffering=0) as file:
             return file.read()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.path, self._rows)) if isinstance(self._rows, FoundRows) else super().__reduce__()
 
     def _video_folders(self, position: int) -> dict[str, str]:
         """Absolute folder of each part of a video."""

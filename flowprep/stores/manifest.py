@@ -11,12 +11,13 @@ import mmap
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, final, overload
+from typing import Any, final
 
 from flowprep.config import ExtractSettings
 from flowprep.errors import SettingsError, StoreError
 from flowprep.records import Row, State, canonical_json
 from flowprep.stores.places import MANIFEST, checked_location
+from flowprep.stores.rowtable import RowTable
 
 FORMAT = 1
 KIND = "flowprep-manifest"
@@ -95,20 +96,14 @@ def _location_key(settings: ExtractSettings) -> str:
 
 
 @final
-class StoredRows(Sequence[Row]):
-    """The rows of the stored videos, by number and by id; parsed when they are asked for.
-
-    Counts, sizes and places are held in compact form, so that 700,000 videos need some 200 MB.
-    """
+class StoredRows(RowTable):
+    """The rows of the stored videos, parsed when they are asked for."""
 
     def __init__(self, folder: Path) -> None:
         """Raises StoreError as `read_manifest`, or where an id is there twice or a place is outside the store."""
         self.path = folder / MANIFEST
-        self.settings, num_videos = _read_header(self.path)
-        self.ids: list[str] = []
-        self.position: dict[str, int] = {}
-        self.locations: list[str] = []
-        self.frames, self.flows, self.heights, self.widths = array("q"), array("q"), array("q"), array("q")
+        settings, num_videos = _read_header(self.path)
+        super().__init__(settings)
         self._offsets, self._numbers = array("q"), array("q")
         shared: dict[str, str] = {}  # one text a shard instead of one a video
         key = _location_key(self.settings)
@@ -124,27 +119,14 @@ class StoredRows(Sequence[Row]):
                 location = shared.setdefault(location, checked_location(location, shard=key == "shard"))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise StoreError(f"{self.path} line {number} is not the row of a video: {error}") from error
-            if self.position.setdefault(video_id, len(self.ids)) != len(self.ids):
+            if not self._append(video_id, location, counts):
                 raise StoreError(f"{self.path} line {number} has the id {video_id!r} a second time")
-            self.ids.append(video_id)
-            self.locations.append(location)
-            for values, value in zip((self.frames, self.flows, self.heights, self.widths), counts, strict=True):
-                values.append(value)
             self._offsets.append(offset)
             self._numbers.append(number)
         with self.path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
-    def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(len(self)))]
+    def _row(self, index: int) -> Row:
         offset = self._offsets[index]
         line = self._map[offset : self._map.find(b"\n", offset)]
         return _parse(self.path, self._numbers[index], line, self.settings)

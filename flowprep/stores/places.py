@@ -30,6 +30,11 @@ def aside_folder(out: Path) -> Path:
     return out / ".flowprep" / "aside"
 
 
+def adopted_mark(out: Path) -> Path:
+    """The file that tells a tree which was adopted where it lies from one that flowprep has written."""
+    return out / ".flowprep" / "adopted"
+
+
 def id_hash(video_id: str) -> str:
     """64 hex digits that name a video in `.flowprep`, whatever characters its id has."""
     return hashlib.sha256(raw_bytes(video_id)).hexdigest()

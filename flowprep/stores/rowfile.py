@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,8 @@ _TAIL_BYTES = len(',"sha256":""}\n') + 64
 class Entry:
     """What became of entry `list_index` of the list.
 
-    `pts_seconds` is that of the stored images, in seconds. `source_mtime_ns` is when the source file had been modified,
+    `pts_seconds` is that of the stored images, in seconds, NaN where nobody knows it (as in a tree of another tool).
+    `source_mtime_ns` is when the source file had been modified,
     0 if unknown; it tells a run which sources to look at again, and is in neither shard nor manifest, since copies of a
     file have their own.
     """
@@ -39,7 +41,7 @@ class Entry:
 def encode_row_file(entry: Entry) -> bytes:
     """Bytes of a row file."""
     data = entry_json(entry)
-    data["pts_seconds"] = list(entry.pts_seconds)
+    data["pts_seconds"] = [None if math.isnan(pts) else pts for pts in entry.pts_seconds]  # JSON has no NaN
     return _with_checksum(canonical_json(data).encode())
 
 
@@ -50,7 +52,8 @@ def read_row_file(path: Path) -> Entry:
     if _with_checksum(text) != data:
         raise StoreError(f"{path} is torn or altered; its video has to be extracted again")
     content = json.loads(text)
-    return dataclasses.replace(parse_entry(content, path), pts_seconds=content["pts_seconds"])
+    times = [math.nan if pts is None else pts for pts in content["pts_seconds"]]
+    return dataclasses.replace(parse_entry(content, path), pts_seconds=times)
 
 
 def _with_checksum(text: bytes) -> bytes:

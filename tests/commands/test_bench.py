@@ -31,16 +31,31 @@ def test_side_by_side(videos: Path) -> None:
     assert "hmdb51, 6766 videos of 93 frames: pairs x mean time of a pair / 8 jobs" in shown.stdout
     assert "times as fast" in shown.stdout
     result = json.loads(flowprep(*arguments, "--json").stdout)
+    assert result["stages"] is None
     assert result["measured"]["hours"] > 0
     assert result["comparison"]["differences"][0]["mean_px"] < 0.01
     assert result["comparison"]["other"]["variant"] == "cpu"
 
 
-def test_one_backend_alone(videos: Path) -> None:
-    shown = flowprep("bench", videos / "run" / "run.avi", "--backend", "dis", "--param", "preset=fast", "--pairs", "3")
+def test_one_backend_alone_and_all_stages(videos: Path, tmp_path: Path) -> None:
+    arguments = ("bench", videos, "--backend", "dis", "--param", "preset=fast", "--pairs", "3", "--short-side", "64")
+    arguments += ("--out", tmp_path, "--hours-for", "100x50", "--jobs", "2")
+    shown = flowprep(*arguments, "--no-rgb", "--format", "jpeg")
     assert len([line for line in shown.stderr.splitlines() if line.startswith("Pair ")]) == 3
+    assert "All stages of wave/wave.avi: 24 frames so far." in shown.stderr
     assert "dis " in shown.stdout
     assert "ratio" not in shown.stdout
+    lines = {line.split(":")[0]: line for line in shown.stdout.splitlines()}
+    assert {"decode", "resize", "flow", "quantise", "encode flow", "write", "commit", "other"} <= set(lines)
+    assert not {"encode frames", "pack"} & set(lines)
+    assert "24 frames of 2 videos, all stages, one process" in shown.stdout
+    assert "for 100x50 with 2 jobs, all stages" in shown.stdout
+    assert "bound by " in shown.stdout
+    result = json.loads(flowprep(*arguments, "--json").stdout)
+    assert result["measured"]["backend"] == "dis"
+    assert result["stages"]["hours"] > 0
+    assert result["stages"]["bound_by"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_wrong_use_is_one_sentence(videos: Path, tmp_path: Path) -> None:

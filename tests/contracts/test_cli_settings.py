@@ -20,6 +20,7 @@ from flowprep.config import (
     ExtractSettings,
     FlowSettings,
     JpegSettings,
+    PreviewSettings,
     QuantiseSettings,
     ResizeSettings,
     RunSettings,
@@ -45,8 +46,17 @@ SECTIONS: dict[str, dict[str, type[Settings]]] = {
         "run": RunSettings,
     },
     "flow": {"flow": FlowSettings},
-    "bench": {"bench": BenchSettings, "flow": FlowSettings, "resize": ResizeSettings},
+    "bench": {
+        "bench": BenchSettings,
+        "decode": DecodeSettings,
+        "resize": ResizeSettings,
+        "flow": FlowSettings,
+        "quantise": QuantiseSettings,
+        "jpeg": JpegSettings,
+        "store": StoreSettings,
+    },
     "synth": {"synth": SynthSettings},
+    "preview": {"preview": PreviewSettings},
 }
 """Command to section (the first half of a value's name) to settings."""
 
@@ -59,6 +69,7 @@ WITHOUT_OPTION = {
         "jpeg.progressive": "one value only",
         "jpeg.optimize": "one value only",
         "jpeg.restart_interval": "one value only",
+        "store.adopted": "what is extracted is our own",
     },
     "flow": {
         "flow.parameters": "by --param NAME=VALUE",
@@ -67,12 +78,17 @@ WITHOUT_OPTION = {
     },
     "bench": {
         "flow.parameters": "by --param NAME=VALUE",
-        "flow.step": "neighbouring frames are measured",
-        "flow.backward": "it takes the same time",
+        "store.flow": "flow is what is measured",
+        "store.adopted": "what is extracted is our own",
+        "jpeg.subsampling": "one value only",
+        "jpeg.progressive": "one value only",
+        "jpeg.optimize": "one value only",
+        "jpeg.restart_interval": "one value only",
         "resize.width": "one rule of size is enough for a measurement",
         "resize.height": "one rule of size is enough for a measurement",
     },
     "synth": {},
+    "preview": {},
 }
 """Fields that have no option of their own, and why."""
 
@@ -82,8 +98,9 @@ NOT_A_SETTING = {
         "list_only", "overwrite", "as_json",
     },
     "flow": {"source", "target", "out", "parameters"},
-    "bench": {"videos", "parameters", "as_json"},
+    "bench": {"videos", "out", "parameters", "as_json"},
     "synth": {"out"},
+    "preview": {"store", "video", "out", "as_json"},
 }  # fmt: skip
 """Options and arguments that are no field of settings."""
 
@@ -148,6 +165,7 @@ def test_defaults_are_those_of_the_settings(command: str) -> None:
         "flow": ["a.png", "b.png", "-o", "f.flo"],
         "bench": ["videos"],
         "synth": ["out"],
+        "preview": ["store", "video", "-o", "f.png"],
     }
     values = parsed(command, *required[command]).params
     for section, settings in SECTIONS[command].items():

@@ -91,7 +91,8 @@ def test_a_child_tells_what_it_does_and_leaves_when_its_input_ends(
     write_video(tmp_path / "v.avi", moving_frames(20, 48, 32))
     say(started, hello(tmp_path))
     assert hear(started)["event"] == "ready"
-    say(started, {"task": {"video": Video(id="v", path="v.avi").to_json(), "list_index": 0, "attempt": "1"}})
+    task = {"video": Video(id="v", path="v.avi").to_json(), "list_index": 0, "attempt": "1", "device": None}
+    say(started, {"task": task})
     assert hear(started) == {"event": "begun"}
     assert hear(started) == {"event": "opened", "frames": 20, "pixels": 48 * 32}
     assert [hear(started) for _ in range(2)] == [{"event": "frames", "num": 16}, {"event": "frames", "num": 4}]

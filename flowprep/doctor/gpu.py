@@ -1,0 +1,112 @@
+"""NVIDIA GPUs: device files, driver, its library, and the packages that kernels of our own would need."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from flowprep.doctor.finding import Finding
+from flowprep.doctor.packages import installed_version
+
+_EXTRAS = {12: ("cuda", "cu12"), 13: ("cuda13", "cu13")}
+"""Major version of CUDA: our extra, and that of numba-cuda which it asks for."""
+
+_NO_DEVICE = 100
+
+
+def examine_gpu(root: Path = Path("/")) -> Iterator[Finding]:
+    """Findings on GPUs; the first thing that is missing is what there is to say. Makes no context on any device."""
+    devices = sorted(path.name for path in (root / "dev").glob("nvidia[0-9]*"))
+    version = _driver_version(root)
+    listed, smi_error = _listed()
+    facts = {"devices": devices, "driver": version, "gpus": listed}
+    if not version and not listed:
+        text = "no NVIDIA GPU or no driver: there is no /proc/driver/nvidia, " + smi_error
+        if devices:
+            text = f"{', '.join(devices)} are there but no driver answers: {smi_error}"
+        cure = "in a container, start it with the GPU (docker --gpus all, or --nv)" if devices else ""
+        text += "; flow runs on the CPU"
+        yield Finding(topic="gpu", name="GPU", state="note", text=text, cure=cure, facts=facts)
+        return
+    text = "; ".join(listed) or f"driver {version}, but {smi_error}"
+    yield Finding(topic="gpu", name="GPU", state="ok" if listed else "note", text=text, facts=facts)
+    cuda, error = _cuda_version()
+    if error:
+        cure = "check CUDA_VISIBLE_DEVICES and nvidia-smi; in a container, start it with the GPU (docker --gpus all)"
+        yield Finding(topic="gpu", name="CUDA driver", state="problem", text=error, cure=cure)
+        return
+    major, minor = cuda // 1000, cuda % 1000 // 10
+    text = f"the driver runs CUDA up to {major}.{minor}"
+    if major < min(_EXTRAS):
+        cure = f"update the driver: CUDA {min(_EXTRAS)} is needed"
+        yield Finding(topic="gpu", name="CUDA driver", state="note", text=text, cure=cure)
+        return
+    yield Finding(topic="gpu", name="CUDA driver", state="ok", text=text, facts={"cuda": f"{major}.{minor}"})
+    yield _kernels(major)
+
+
+def _driver_version(root: Path) -> str:
+    try:
+        text = (root / "proc/driver/nvidia/version").read_text(errors="replace")
+    except OSError:
+        return ""
+    found = re.search(r"\b(\d+\.\d+(?:\.\d+)?)\b", text)
+    return found[1] if found else ""
+
+
+def _listed() -> tuple[list[str], str]:
+    """Name, memory and driver of each GPU as the driver's own tool tells, or why it does not."""
+    if shutil.which("nvidia-smi") is None:
+        return [], "nvidia-smi is not installed"
+    command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return [], f"nvidia-smi failed: {error}"
+    lines = [line.strip() for line in result.stdout.splitlines() if line.strip()]
+    if result.returncode:
+        return [], f"nvidia-smi failed: {' '.join(lines) or result.stderr.strip()}"
+    return lines, "" if lines else "nvidia-smi names no device"
+
+
+def _cuda_version() -> tuple[int, str]:
+    """The newest CUDA that the driver runs, as 1000 * major + 10 * minor; or why it cannot be used."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0, "the driver's library libcuda.so.1 cannot be loaded"
+    status = int(driver.cuInit(0))
+    number, count = ctypes.c_int(), ctypes.c_int()
+    if status == 0:
+        driver.cuDriverGetVersion(ctypes.byref(number))
+        driver.cuDeviceGetCount(ctypes.byref(count))
+    if status == _NO_DEVICE or (status == 0 and count.value == 0):
+        return 0, "libcuda.so.1 sees no device"
+    return (number.value, "") if status == 0 else (0, f"libcuda.so.1 cannot be started (error {status})")
+
+
+def _kernels(cuda_major: int) -> Finding:
+    """Whether the compiler for kernels and what it needs are installed, for the newest CUDA that the driver runs."""
+    extra, part = _EXTRAS[max(major for major in _EXTRAS if major <= cuda_major)]
+    version = installed_version("numba-cuda")
+    if version is None:
+        cure = f"pip install 'flowprep[{extra}]' if you want flow of our own on the GPU"
+        return Finding(topic="gpu", name="numba-cuda", state="note", text="is not installed", cure=cure)
+    have = {inner: _missing(inner) for _, inner in _EXTRAS.values()}
+    if any(not missing for missing in have.values()):
+        return Finding(topic="gpu", name="numba-cuda", state="ok", text=f"{version}, with all that it needs")
+    text, cure = f"{version}, but without {', '.join(have[part])}", f"pip install 'flowprep[{extra}]'"
+    return Finding(topic="gpu", name="numba-cuda", state="note", text=text, cure=cure)
+
+
+def _missing(extra: str) -> list[str]:
+    """Distributions that an extra of numba-cuda asks for and that are not installed."""
+    lines = importlib.metadata.requires("numba-cuda") or []
+    wanted = [re.match(r"[A-Za-z0-9._-]+", line) for line in lines if re.search(rf"extra == ['\"]{extra}['\"]", line)]
+    names = [match[0] for match in wanted if match]
+    return [name for name in names if installed_version(name) is None]
