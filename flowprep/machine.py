@@ -87,11 +87,14 @@ def existing_folder(path: Path) -> Path:
 
 
 def is_running(pid: int) -> bool:
-    """True if there is a process of that number, ours or not."""
+    """True if there is a process of that number, ours or not, that has not ended."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except (OSError, OverflowError):
-        return True  # somebody else's, which we may not signal
+        pass  # somebody else's, which we may not signal
+    # One that was killed keeps its number until its parent asks for it; some containers' first process never does.
+    with contextlib.suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
     return True

@@ -65,9 +65,16 @@ def test_who_may_work_together(out: Path, first: str | None, second: str | None,
         pass
 
 
-def test_a_process_that_has_ended_holds_nothing(out: Path) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
+@pytest.mark.parametrize("is_asked_for", [True, False])
+def test_a_process_that_has_ended_holds_nothing(out: Path, is_asked_for: bool) -> None:
+    """Whether its parent has asked for its exit code, or has not yet."""
+    ended = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert ended.stdout is not None
+    ended.stdout.read()
+    if is_asked_for:
+        ended.wait()
+    else:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
     with Driver(out, "1/2"):
         change(driver_file(out, "1-of-2"), pid=ended.pid)
         refuse_others(out, "1/2")
@@ -75,6 +82,8 @@ def test_a_process_that_has_ended_holds_nothing(out: Path) -> None:
         change(driver_file(out, "1-of-2"), machine="another")
         with pytest.raises(SettingsError, match=f"part 1/2 of the store .* process {ended.pid}"):
             refuse_others(out, "1/2")
+    ended.wait()
+    ended.stdout.close()
 
 
 def test_silence_is_judged_by_the_clock_of_the_file_system(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
