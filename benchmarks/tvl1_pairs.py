@@ -68,7 +68,7 @@ def _short(clip: Path) -> str:
     return f"{clip.parent.name}/{clip.stem.removeprefix('v_')[:12]}"
 
 
-def opencv(frames: npt.NDArray[np.uint8], **setters: float) -> Callable[[], Flow]:
+def opencv(frames: npt.NDArray[Any], **setters: float) -> Callable[[], Flow]:
     """A call of a fresh `cv2.optflow.DualTVL1OpticalFlow` with its defaults but for what `setters` name, on a pair."""
     algorithm: Any = cv2.optflow.DualTVL1OpticalFlow_create()
     for name, value in setters.items():
