@@ -1,6 +1,6 @@
 """The `native` TV-L1 on real pairs of UCF101 and HMDB51 clips, one OpenCV thread: what it costs and what it computes.
 
-    python benchmarks/bench_tvl1.py PART [PART ..] [--quick] [--data DIR] [--repeats N]
+    python benchmarks/bench_tvl1.py PART [PART ..] [--quick] [--data DIR] [--repeats N] [--processor-time]
 
 speed      a pair against OpenCV's CPU object, both variants
 accuracy   variant cpu against OpenCV and ground truth, variant cuda against the reference; oracles against themselves
@@ -37,7 +37,9 @@ def main() -> None:
     cv2.setNumThreads(1)
     num_workers = min(2, len(cores()))
     measures: dict[str, Callable[[], dict[str, Any]]] = {
-        "speed": lambda: measure_speed(real_pairs(data, 1 if quick else 2), repeats),
+        "speed": lambda: measure_speed(
+            real_pairs(data, 1 if quick else 2), repeats, processor_time=arguments.processor_time
+        ),
         "accuracy": lambda: accuracy(data, quick=quick),
         "steps": lambda: measure_differences(real_pairs(data, 1)[: 3 if quick else 6], repeats),
         "stages": lambda: measure_stages(real_pairs(data, 1), repeats),
@@ -67,6 +69,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer pairs and copies")
     parser.add_argument("--data", type=Path, default=DATA, help="folder with videos/ucf101, videos/hmdb51 and flow")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--processor-time", action="store_true", help="speed: processor time instead of wall time")
     return parser.parse_args()
 
 
