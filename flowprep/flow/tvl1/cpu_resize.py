@@ -60,7 +60,7 @@ def resize_rows(
     lines: Any,
     factor: Any,
 ) -> None:
-    """Rows `begin` to `end` of the target, `width` columns, times `factor` (a double; the product is rounded once).
+    """Rows `begin` to `end` of the target, `width` columns, times `factor`.
 
     The tables of columns and rows begin at `columns` and `rows` of `tables` (pointers). `lines` is room for two target
     rows, rounded up to whole vectors. The target's columns beyond the image, up to whole vectors, are set to 0.
@@ -84,10 +84,8 @@ def resize_rows(
         vertical = splat(weight[rows + y])
         out = y * target_stride
         for x in range(0, padded, LANES):
-            store(target, out + x, linear(load(lines, upper + x), load(lines, lower + x), vertical))
-        if factor != 1.0:
-            for x in range(width):
-                target[out + x] = np.float32(np.float64(target[out + x]) * factor)
+            value = linear(load(lines, upper + x), load(lines, lower + x), vertical)
+            store(target, out + x, value * splat(factor))
         for x in range(width, padded):
             target[out + x] = np.float32(0.0)
 
