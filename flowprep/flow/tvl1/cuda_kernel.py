@@ -1,0 +1,96 @@
+"""What a CUDA kernel is: a function, the types of its arguments, and how it is launched."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numba import cuda, float32, float64, int32, int64, uint8, void
+
+from flowprep.flow.tvl1.cuda_arithmetic import SIMULATED
+
+BYTES = uint8[::1]
+FLOATS = float32[::1]
+DOUBLES = float64[::1]
+INTS = int32[::1]
+LONGS = int64[::1]
+FLOAT = float32
+DOUBLE = float64
+INT = int32
+LONG = int64
+
+_CASTS = {FLOAT: np.float32, DOUBLE: np.float64, INT: np.int32, LONG: np.int64}
+
+PIXEL_BLOCK = (32, 8)
+"""Threads of a block where a thread does a pixel."""
+
+LIST_BLOCK = 32 if SIMULATED else 256
+"""Threads of a block where threads do elements of a list. The simulator takes a millisecond for each."""
+
+for _config in ("numba.core.config", "numba.cuda.core.config"):  # of Numba itself and of the package numba-cuda
+    with contextlib.suppress(ImportError):
+        setattr(importlib.import_module(_config), "CUDA_LOW_OCCUPANCY_WARNINGS", 0)  # noqa: B010 - small batches have few
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Kernel:
+    """A kernel before it is compiled.
+
+    `max_registers` bounds the registers of a thread, so that as many blocks fit on a multiprocessor as are wanted.
+    """
+
+    function: Callable[..., None]
+    types: tuple[Any, ...]
+    max_registers: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.function.__name__
+
+    def compiled(self) -> Launchable:
+        """The kernel for the current device."""
+        return Launchable(self)
+
+
+@final
+class Launchable:
+    """A compiled kernel. Numbers are cast to the types that it was compiled for."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._casts = [_CASTS.get(kind) for kind in kernel.types]
+        if SIMULATED:
+            self._compiled = cuda.jit(kernel.function)
+        else:
+            self._compiled = cuda.jit(void(*kernel.types), max_registers=kernel.max_registers)(kernel.function)
+
+    def __call__(self, grid: Any, block: Any, stream: Any, *arguments: Any) -> None:
+        """Put a launch on a stream."""
+        assert len(arguments) == len(self._casts)
+        values = [value if cast is None else cast(value) for cast, value in zip(self._casts, arguments, strict=True)]
+        self._compiled[grid, block, stream](*values)
+
+
+@final
+class Kernels(dict[Kernel, Launchable]):
+    """Kernels compiled at their first use."""
+
+    def __missing__(self, kernel: Kernel) -> Launchable:
+        """Compile it."""
+        self[kernel] = kernel.compiled()
+        return self[kernel]
+
+
+def pixel_grid(height: int, width: int, num: int) -> tuple[int, int, int]:
+    """Blocks of PIXEL_BLOCK that cover `num` images."""
+    return -(-width // PIXEL_BLOCK[0]), -(-height // PIXEL_BLOCK[1]), num
+
+
+def num_multiprocessors() -> int:
+    """Of the current device; the simulator's has 1."""
+    return 1 if SIMULATED else int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
