@@ -20,7 +20,7 @@ from flowprep.flow.tvl1.cuda_arithmetic import SIMULATED
 from flowprep.flow.tvl1.cuda_download import Download, codes_of, flow_of
 from flowprep.flow.tvl1.cuda_failures import DeviceError, allocated, cuda_failures, halves
 from flowprep.flow.tvl1.cuda_frames import DeviceTables, FrameOnDevice, FramePool
-from flowprep.flow.tvl1.cuda_kernel import Kernels
+from flowprep.flow.tvl1.cuda_kernel import Kernels, kernels_of
 from flowprep.flow.tvl1.cuda_levels import DeviceGeometry
 from flowprep.flow.tvl1.cuda_rooms import Lane, Rooms, pair_bytes
 from flowprep.flow.tvl1.cuda_solver import Solver
@@ -71,7 +71,7 @@ class NativeCUDABackend(FlowBackend):
     ) -> None:
         """Check that the device exists. `max_pairs` bounds how many are computed at once; `tile` is for tests."""
         self._values, self._device, self._max_pairs, self._tile = parameters, device, max_pairs, tile
-        self._kernels = Kernels()
+        self._kernels = kernels_of(device)
         self._sizes: dict[tuple[int, int], _Size] = {}
         self._stream: Any = None
         self._downloads: Any = None
@@ -96,7 +96,7 @@ class NativeCUDABackend(FlowBackend):
             self._stream, self._downloads = cuda.stream(), cuda.stream()
             if not SIMULATED:
                 with self._failures(0, 0):
-                    cuda_check.check(self._values, self._kernels, self._stream)
+                    cuda_check.check_once(self._device, self._values, self._kernels, self._stream)
 
     def _prepare(self, frames: npt.NDArray[np.uint8]) -> list[Any]:
         if not len(frames):
@@ -234,7 +234,6 @@ class NativeCUDABackend(FlowBackend):
         if self._stream is not None and not self._lost:
             self._stream.synchronize()
         self._sizes.clear()
-        self._kernels.clear()
         self._stream = self._downloads = None
 
 

@@ -25,6 +25,19 @@ MEDIAN_PX, LARGEST_PX = 1e-4, 0.1
 """Differences up to which last bits are to blame. A wrong index or order gives ten times as much and more."""
 
 
+_checked: set[tuple[int, type, bool, int]] = set()
+"""What has been checked in this process: device, variant, illumination, median filter."""
+
+
+def check_once(device: int, parameters: TVL1CPUParameters | TVL1CUDAParameters, kernels: Kernels, stream: Any) -> None:
+    """`check`, unless it has been done for these kernels in this process."""
+    median = parameters.median_filtering if isinstance(parameters, TVL1CPUParameters) else 1
+    key = device, type(parameters), parameters.gamma != 0, median
+    if key not in _checked:
+        check(parameters, kernels, stream)
+        _checked.add(key)
+
+
 def check(parameters: TVL1CPUParameters | TVL1CUDAParameters, kernels: Kernels, stream: Any) -> None:
     """Compile and run what pairs of these parameters need. Raises BackendUnavailableError where the flow is wrong."""
     values: TVL1CPUParameters | TVL1CUDAParameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -78,12 +79,18 @@ class Launchable:
 
 @final
 class Kernels(dict[Kernel, Launchable]):
-    """Kernels compiled at their first use."""
+    """Kernels compiled at their first use, for the device that is current then."""
 
     def __missing__(self, kernel: Kernel) -> Launchable:
         """Compile it."""
         self[kernel] = kernel.compiled()
         return self[kernel]
+
+
+@functools.cache
+def kernels_of(device: int) -> Kernels:  # noqa: ARG001 - it is the key
+    """The kernels of a device in this process: compiling all of them takes some ten seconds."""
+    return Kernels()
 
 
 def pixel_grid(height: int, width: int, num: int) -> tuple[int, int, int]:

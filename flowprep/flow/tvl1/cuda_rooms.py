@@ -43,13 +43,13 @@ class Rooms:
         ]
         self.num_slots = max(self.halos) if records_each else 1
         num_cells = geometry.levels[0].num_cells
-        self.status = cuda.to_device(np.zeros(capacity * NUM_FIELDS, np.int32))
-        self.todo = cuda.to_device(np.zeros(2 * (capacity + 1), np.int32))
-        self.expected = cuda.device_array(capacity, np.float64)
         self.flow = cuda.device_array(capacity * 2 * num_components * pixels, np.float32)
         self.dual = cuda.device_array(capacity * 4 * num_components * pixels, np.float32)
         self.constants = cuda.device_array(capacity * NUM_CONSTANTS * pixels, np.float32)
         self.changes = cuda.device_array(capacity * self.num_slots * num_cells, np.float32)
+        self.status = cuda.to_device(np.zeros(capacity * NUM_FIELDS, np.int32))
+        self.todo = cuda.to_device(np.zeros(2 * (capacity + 1), np.int32))
+        self.expected = cuda.device_array(capacity, np.float64)
         num_counts = capacity * geometry.num_levels * num_warps
         self.counts = cuda.device_array(num_counts, np.int32)
         self.lanes = [Lane(capacity, height * width, num_counts) for _ in range(2)]

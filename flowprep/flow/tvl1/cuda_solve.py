@@ -12,6 +12,7 @@ around.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ _U32, _U64 = np.uint32, np.uint64
 _MAX_REGISTERS = 128
 
 
+@functools.cache
 def make_iterate(tile: Tile, *, illumination: bool, records_each: bool) -> Kernel:
     """The kernel for a tile.
 
