@@ -51,9 +51,10 @@ class NativeCUDABackend(FlowBackend):
 
     The device is first touched when frames are prepared or by `warm_up`. Prepared frames stay on it; pairs are computed
     as many at once as its memory allows. Neither that nor a pair's neighbours change a bit of its flow. After an error
-    of the device other than want of memory the object cannot be used any more, and the process should be replaced.
+    of the device other than want of memory (BackendUnavailableError) the process has to be replaced.
 
     Attributes:
+        values: The parameters as they were given.
         num_iterations: Of the last batch, int64 (B, levels, warps), finest level first.
     """
 
@@ -70,7 +71,7 @@ class NativeCUDABackend(FlowBackend):
         tile: Tile | None = None,
     ) -> None:
         """Check that the device exists. `max_pairs` bounds how many are computed at once; `tile` is for tests."""
-        self._values, self._device, self._max_pairs, self._tile = parameters, device, max_pairs, tile
+        self.values, self._device, self._max_pairs, self._tile = parameters, device, max_pairs, tile
         self._kernels = kernels_of(device)
         self._sizes: dict[tuple[int, int], _Size] = {}
         self._stream: Any = None
@@ -87,16 +88,14 @@ class NativeCUDABackend(FlowBackend):
 
     def _open(self) -> None:
         if self._lost:
-            raise BackendUnavailableError(
-                f"flow backend native-cuda has lost its device ({self._lost}); start a new process"
-            )
+            raise self._lost_device()
         if not SIMULATED:
             cuda.select_device(self._device)  # the current device is a thread's
         if self._stream is None:
             self._stream, self._downloads = cuda.stream(), cuda.stream()
             if not SIMULATED:
                 with self._failures(0, 0):
-                    cuda_check.check_once(self._device, self._values, self._kernels, self._stream)
+                    cuda_check.check_once(self._device, self.values, self._kernels, self._stream)
 
     def _prepare(self, frames: npt.NDArray[np.uint8]) -> list[Any]:
         if not len(frames):
@@ -181,7 +180,7 @@ class NativeCUDABackend(FlowBackend):
                 running.append(download)
             counts += [download.finish() for download in running]
             self.num_iterations = np.concatenate(counts).reshape(
-                len(sources), size.geometry.num_levels, self._values.num_warps
+                len(sources), size.geometry.num_levels, self.values.num_warps
             )
 
     @contextlib.contextmanager
@@ -191,9 +190,13 @@ class NativeCUDABackend(FlowBackend):
             with cuda_failures(height, width):
                 yield
         except DeviceError as error:
-            self._lost = str(error)
-            detail = f"flow backend {self.name} failed on frames of {width}x{height}: {error}"
-            raise VideoError("backend", detail) from error
+            self._lost = f"{error}, with frames of {width}x{height}"
+            raise self._lost_device() from error
+
+    def _lost_device(self) -> BackendUnavailableError:
+        return BackendUnavailableError(
+            f"flow backend {self.name} has lost its device ({self._lost}); start a new process"
+        )
 
     def _size_of(self, height: int, width: int) -> _Size:
         """What is kept for a size. Of the others only frames that somebody holds stay."""
@@ -205,7 +208,7 @@ class NativeCUDABackend(FlowBackend):
                     del self._sizes[key]
         if (height, width) not in self._sizes:
             self._sizes[height, width] = _Size(
-                self._values, height, width, self.variant == "cpu", self._kernels, self._stream, self._tile
+                self.values, height, width, self.variant == "cpu", self._kernels, self._stream, self._tile
             )
         return self._sizes[height, width]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 from numba import cuda, float32, float64, int32, int64, uint8, void
+from numba.core import config as numba_config
 
 from flowprep.flow.tvl1.cuda_arithmetic import SIMULATED
 
@@ -32,9 +32,11 @@ PIXEL_BLOCK = (32, 8)
 LIST_BLOCK = 32 if SIMULATED else 256
 """Threads of a block where threads do elements of a list. The simulator takes a millisecond for each."""
 
-for _config in ("numba.core.config", "numba.cuda.core.config"):  # of Numba itself and of the package numba-cuda
-    with contextlib.suppress(ImportError):
-        setattr(importlib.import_module(_config), "CUDA_LOW_OCCUPANCY_WARNINGS", 0)  # noqa: B010 - small batches have few
+numba_config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small batches have small grids
+with contextlib.suppress(ImportError):  # newer releases of numba-cuda have a configuration of their own
+    from numba.cuda.core import config as cuda_config
+
+    cuda_config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 
 
 @final

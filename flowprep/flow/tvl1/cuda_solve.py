@@ -115,10 +115,11 @@ def make_iterate(tile: Tile, *, illumination: bool, records_each: bool) -> Kerne
         num_items = np.int32(todo[todo_at] * num_tiles)
         item = np.int32(cuda.blockIdx.x)
         while item < num_items:
-            pair = np.int64(todo[todo_at + 1 + item // num_tiles])
-            number = np.int32(item % num_tiles)
-            tile_row = np.int32(number // tile_columns)
+            order = np.int32(_U32(item) // _U32(num_tiles))  # unsigned, or the division would be one of 64 bits
+            number = np.int32(item - order * num_tiles)
+            tile_row = np.int32(_U32(number) // _U32(tile_columns))
             tile_column = np.int32(number - tile_row * tile_columns)
+            pair = np.int64(todo[todo_at + 1 + order])
             x = np.int32(tile_column * (columns - 2 * halo) + column)
             top = np.int32(tile_row * (height_of_tile - 2 * halo) + first)
             num_rows = np.int32(min(max(height - top, 0), rows))
@@ -148,16 +149,21 @@ def make_iterate(tile: Tile, *, illumination: bool, records_each: bool) -> Kerne
             flow_in = _U64((pair * 2 + flow_side) * components * pixels + start)
             dual_in = _U64((pair * 2 + dual_side) * 2 * components * pixels + start)
             constants_in = _U64(pair * NUM_CONSTANTS * pixels + start)
-            below = _U64(0)
-            for i in range(rows):
-                inside = i < num_rows
-                for c in range(components):
-                    u[c * rows + i] = flow[flow_in + _U64(c) * plane + below] if inside else zero
-                    p1[c * rows + i] = dual[dual_in + _U64(2 * c) * plane + below] if inside else zero
-                    p2[c * rows + i] = dual[dual_in + _U64(2 * c + 1) * plane + below] if inside else zero
-                for k in range(NUM_CONSTANTS):
-                    constant[k * rows + i] = constants[constants_in + _U64(k) * plane + below] if inside else zero
-                below += line
+            for c in range(components):
+                place, place1, place2 = flow_in, dual_in, dual_in + plane
+                for i in range(rows):
+                    inside = i < num_rows
+                    u[c * rows + i] = flow[place] if inside else zero
+                    p1[c * rows + i] = dual[place1] if inside else zero
+                    p2[c * rows + i] = dual[place2] if inside else zero
+                    place, place1, place2 = place + line, place1 + line, place2 + line
+                flow_in, dual_in = flow_in + plane, dual_in + plane + plane
+            for k in range(NUM_CONSTANTS):
+                place = constants_in
+                for i in range(rows):
+                    constant[k * rows + i] = constants[place] if i < num_rows else zero
+                    place += line
+                constants_in += plane
 
             for t in range(length):
                 for c in range(components):
@@ -216,14 +222,15 @@ def make_iterate(tile: Tile, *, illumination: bool, records_each: bool) -> Kerne
                         changes[_U64(pair * num_slots * num_cells + cell + k * width)] = changed[k]
             flow_out = _U64((pair * 2 + 1 - flow_side) * components * pixels + start)
             dual_out = _U64((pair * 2 + 1 - dual_side) * 2 * components * pixels + start)
-            below = _U64(0)
-            for i in range(rows):
-                if i >= first_owned and i < end_owned:
-                    for c in range(components):
-                        flow[flow_out + _U64(c) * plane + below] = u[c * rows + i]
-                        dual[dual_out + _U64(2 * c) * plane + below] = p1[c * rows + i]
-                        dual[dual_out + _U64(2 * c + 1) * plane + below] = p2[c * rows + i]
-                below += line
+            for c in range(components):
+                place, place1, place2 = flow_out, dual_out, dual_out + plane
+                for i in range(rows):
+                    if i >= first_owned and i < end_owned:
+                        flow[place] = u[c * rows + i]
+                        dual[place1] = p1[c * rows + i]
+                        dual[place2] = p2[c * rows + i]
+                    place, place1, place2 = place + line, place1 + line, place2 + line
+                flow_out, dual_out = flow_out + plane, dual_out + plane + plane
             item += np.int32(cuda.gridDim.x)
 
     sizes = (INT, LONG, INT, INT, INT, LONG, INT, INT, INT)

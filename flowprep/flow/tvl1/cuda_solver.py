@@ -46,7 +46,7 @@ class Solver:
         tile: Tile | None = None,
     ) -> None:
         self._values = parameters
-        self._geometry, self._tables, self._kernels, self._stream = geometry, tables, kernels, stream
+        self._geometry, self._tables, self._kernels, self.stream = geometry, tables, kernels, stream
         self.is_cpu = isinstance(parameters, TVL1CPUParameters)
         self.num_components = 2 if parameters.gamma == 0 else 3
         self.tile = tile or (TILE if self.num_components == 2 else TILE_WITH_ILLUMINATION)
@@ -94,7 +94,7 @@ class Solver:
         num = len(sources)
         lane.pinned_slots[:num] = sources
         lane.pinned_slots[rooms.capacity : rooms.capacity + num] = targets
-        lane.slots.copy_to_device(lane.pinned_slots, stream=self._stream)
+        lane.slots.copy_to_device(lane.pinned_slots, stream=self.stream)
         self._begin_flow(rooms, num, initial_flow)
         for number in range(self._geometry.num_levels - 1, -1, -1):
             level = self._geometry.levels[number]
@@ -114,13 +114,13 @@ class Solver:
             self._clear(rooms, num, FLOW_SIDE, rooms.flow, self.num_components, levels[-1])
             return
         height, width, stride, _ = levels[0]
-        start = cuda.to_device(np.ascontiguousarray(initial_flow).reshape(-1), stream=self._stream)
+        start = cuda.to_device(np.ascontiguousarray(initial_flow).reshape(-1), stream=self.stream)
         grid = pixel_grid(height, width, num)
         pixels = self._geometry.num_pixels
         self._kernels[cuda_fields.scatter](
             grid,
             PIXEL_BLOCK,
-            self._stream,
+            self.stream,
             rooms.status,
             start,
             rooms.flow,
@@ -133,14 +133,14 @@ class Solver:
         for finer, level, tables in zip(levels, levels[1:], self._geometry.down[1:], strict=False):
             assert tables is not None
             self._resize_flow(rooms, num, tables, self._shrink_factor, finer, level)
-        self._stream.synchronize()  # `start` is freed when this returns
+        self.stream.synchronize()  # `start` is freed when this returns
 
     def _resize_flow(self, rooms: Rooms, num: int, tables: Any, factor: Any, source: Level, target: Level) -> None:
         height, width, stride, _ = target
         self._kernels[cuda_fields.resize_flow](
             pixel_grid(height, width, num),
             PIXEL_BLOCK,
-            self._stream,
+            self.stream,
             rooms.status,
             rooms.flow,
             *self._tables.arrays,
@@ -154,13 +154,13 @@ class Solver:
             self._geometry.num_pixels,
         )
         grid = -(-num // LIST_BLOCK)
-        self._kernels[cuda_fields.flip](grid, LIST_BLOCK, self._stream, rooms.status, num)
+        self._kernels[cuda_fields.flip](grid, LIST_BLOCK, self.stream, rooms.status, num)
 
     def _clear(self, rooms: Rooms, num: int, side_field: int, field: Any, num_planes: int, level: Level) -> None:
         self._kernels[cuda_fields.clear](
             pixel_grid(level.height, level.stride, num),
             PIXEL_BLOCK,
-            self._stream,
+            self.stream,
             rooms.status,
             side_field,
             field,
@@ -174,7 +174,7 @@ class Solver:
         self._kernels[warp](
             pixel_grid(level.height, level.width, num),
             PIXEL_BLOCK,
-            self._stream,
+            self.stream,
             lane.sources,
             lane.targets,
             pool.images,
@@ -198,7 +198,7 @@ class Solver:
         rule = self._rule(level, rooms.halos[number])
         grid = -(-num // LIST_BLOCK)
         self._kernels[cuda_stop.begin](
-            grid, LIST_BLOCK, self._stream, rooms.status, rooms.todo, rooms.expected, *rule.begin, num
+            grid, LIST_BLOCK, self.stream, rooms.status, rooms.todo, rooms.expected, *rule.begin, num
         )
         counts_at = number * self._values.num_warps + warp_number
         num_looks = num_passes = 0
@@ -207,8 +207,8 @@ class Solver:
                 self._pass(rooms, num, level, number, num_passes % 2, rule, counts_at)
                 num_passes += 1
             place = num_looks % NUM_LOOKS
-            rooms.heads[num_passes % 2].copy_to_host(rooms.looks[place], stream=self._stream)
-            rooms.looked[place].record(self._stream)
+            rooms.heads[num_passes % 2].copy_to_host(rooms.looks[place], stream=self.stream)
+            rooms.looked[place].record(self.stream)
             num_looks += 1
             if num_looks >= 2:  # the look before the last: passes after it are under way meanwhile
                 place = (num_looks - 2) % NUM_LOOKS
@@ -225,7 +225,7 @@ class Solver:
             self._kernels[cuda_median.filter_flow](
                 pixel_grid(level.height, level.width, num),
                 PIXEL_BLOCK,
-                self._stream,
+                self.stream,
                 rooms.status,
                 rooms.flow,
                 self._median,
@@ -240,7 +240,7 @@ class Solver:
         self._kernels[self._iterate](
             min(num * tile_rows * tile_columns, most),
             (self.tile.columns, self.tile.strips),
-            self._stream,
+            self.stream,
             rooms.status,
             rooms.todo,
             todo_at,
@@ -263,7 +263,7 @@ class Solver:
         self._kernels[cuda_stop.decide](
             num,
             cuda_stop.NUM_THREADS,
-            self._stream,
+            self.stream,
             rooms.status,
             rooms.todo,
             todo_at,
