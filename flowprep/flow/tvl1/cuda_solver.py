@@ -15,6 +15,7 @@ import numpy.typing as npt
 from numba import cuda
 
 from flowprep.flow.tvl1 import cuda_fields, cuda_median, cuda_stop
+from flowprep.flow.tvl1.cuda_arithmetic import SIMULATED
 from flowprep.flow.tvl1.cuda_frames import DeviceTables, FramePool
 from flowprep.flow.tvl1.cuda_kernel import LIST_BLOCK, PIXEL_BLOCK, Kernels, num_multiprocessors, pixel_grid
 from flowprep.flow.tvl1.cuda_levels import DeviceGeometry, Level
@@ -25,11 +26,11 @@ from flowprep.flow.tvl1.cuda_tiles import TILE, TILE_WITH_ILLUMINATION, Tile, ti
 from flowprep.flow.tvl1.cuda_warp import warp
 from flowprep.flow.tvl1.params import TVL1CPUParameters, TVL1CUDAParameters
 
-_PASSES_A_LOOK = 2
+_PASSES_A_LOOK = 1 if SIMULATED else 2
 """Passes between two looks at how many pairs go on (assumed, not tuned on a device)."""
 
-_BLOCKS_OF_A_MULTIPROCESSOR = 16
-"""Blocks of the iterations, at most; each then takes several tiles."""
+_BLOCKS_OF_A_MULTIPROCESSOR = 3 if SIMULATED else 16
+"""Blocks of the iterations, at most; each then takes several tiles. The simulator pays for those without work too."""
 
 
 @final
