@@ -22,6 +22,7 @@ ALGORITHMS: Mapping[str, int] = {"decode": 1, "resize": 1, "flow": 2, "quantise"
 
 BACKENDS: Mapping[str, tuple[str, ...]] = {
     "native": ("cuda", "cpu"),
+    "native-cuda": ("cuda", "cpu"),
     "opencv": ("cpu",),
     "opencv-cuda": ("cuda",),
     "dis": (),
