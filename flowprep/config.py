@@ -30,7 +30,7 @@ BACKENDS: Mapping[str, tuple[str, ...]] = {
 }
 """Flow backends and the TV-L1 variants that each computes, its default first; the last two are other algorithms."""
 
-DEVICE_BACKENDS = frozenset({"opencv-cuda"})
+DEVICE_BACKENDS = frozenset({"native-cuda", "opencv-cuda"})
 """Those that compute on a CUDA device, which one process of a run owns."""
 
 CPU_BASELINES = ("x86-64-v3",)

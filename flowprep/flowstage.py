@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, final
 
@@ -10,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowprep.config import ExtractSettings, QuantiseSettings
-from flowprep.flow.backend import FlowBackend, PreparedFrame
-from flowprep.quantise import flow_facts, quantise
+from flowprep.flow.backend import FlowBackend, PreparedFrame, QuantisedFlow
+from flowprep.quantise import check_finite, flow_facts, quantise
 from flowprep.records import FlowFacts
 
 
@@ -83,6 +84,36 @@ class LocalFlow:
 
     def close(self) -> None:
         """See `FlowStage`; the backend stays open for the next video."""
+
+
+def codes_of_pairs(
+    backend: FlowBackend,
+    sources: Sequence[PreparedFrame],
+    targets: Sequence[PreparedFrame],
+    settings: QuantiseSettings,
+    *,
+    backward: bool = False,
+) -> list[Callable[[], FlowCodes]]:
+    """For each pair what gives its codes, or raises VideoError `numeric` as `codes_of`: one pair fails, not all.
+
+    Raises as `FlowBackend.compute`.
+    """
+    quantised = backend.compute_quantised(sources, targets, settings)
+    if quantised is None:
+        flows = backend.compute(sources, targets)
+        return [functools.partial(codes_of, flow_px, settings, backward=backward) for flow_px in flows]
+    return [functools.partial(_given, quantised, index, backward) for index in range(len(sources))]
+
+
+def _given(quantised: QuantisedFlow, index: int, backward: bool) -> FlowCodes:
+    x, y = quantised.codes[index]
+    facts = FlowFacts(
+        num_values=x.size,
+        num_saturated=int(quantised.num_saturated[index]),
+        sum_magnitude_px=float(quantised.sum_magnitude_px[index]),
+    )
+    check_finite(facts.sum_magnitude_px)
+    return FlowCodes(backward, x, y, facts)
 
 
 def codes_of(flow_px: NDArray[np.float32], settings: QuantiseSettings, *, backward: bool = False) -> FlowCodes:

@@ -76,14 +76,19 @@ def flow_facts(
 ) -> FlowFacts:
     """Sums over one flow field, float32 (H, W, 2), with its codes. Raises VideoError `numeric` if it is not finite."""
     sum_magnitude_px = _sum_magnitude_px(flow_px)
-    if not math.isfinite(sum_magnitude_px):
-        raise VideoError("numeric", "the flow has values that are not finite; please report this video")
+    check_finite(sum_magnitude_px)
     # Only pixels with an extreme code can be beyond the bound, and mostly there are none.
     num_saturated = 0
     if min(x.min(), y.min()) == 0 or max(x.max(), y.max()) == 255:
         extreme = ((x == 0) | (x == 255)) | ((y == 0) | (y == 255))
         num_saturated = int(np.count_nonzero((np.abs(flow_px[extreme]) > settings.bound_px).any(axis=1)))
     return FlowFacts(num_values=x.size, num_saturated=num_saturated, sum_magnitude_px=sum_magnitude_px)
+
+
+def check_finite(sum_magnitude_px: float) -> None:
+    """Raise VideoError `numeric` where the sum over a flow field shows that it is not finite."""
+    if not math.isfinite(sum_magnitude_px):
+        raise VideoError("numeric", "the flow has values that are not finite; please report this video")
 
 
 def _sum_magnitude_px(flow_px: NDArray[np.float32]) -> float:

@@ -216,7 +216,7 @@ def measure_stages(
 
 
 def _resolved(settings: ExtractSettings) -> ExtractSettings:
-    name, variant = resolve(settings.flow.backend, settings.flow.variant)
+    name, variant = resolve(settings.flow.backend, settings.flow.variant, settings.flow.cpu_baseline)
     return dataclasses.replace(settings, flow=dataclasses.replace(settings.flow, backend=name, variant=variant))
 
 

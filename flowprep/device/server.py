@@ -33,7 +33,7 @@ from flowprep.config import ExtractSettings
 from flowprep.device.lane import LaneMemory, LaneShape
 from flowprep.errors import BackendUnavailableError, VideoError
 from flowprep.flow.backend import FlowBackend, PreparedFrame
-from flowprep.flowstage import FlowCodes, Pairs, codes_of
+from flowprep.flowstage import FlowCodes, Pairs, codes_of_pairs
 from flowprep.pipeline import open_backend
 
 COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "flowprep.device.server")
@@ -247,8 +247,9 @@ class Server:
             batch = [pair for pair in waiting.popleft() if not pair[0].lane.failed]
             if not batch:
                 continue
+            sources, targets = [source for _, source, _ in batch], [target for _, _, target in batch]
             try:
-                flows = self._backend.compute([source for _, source, _ in batch], [target for _, _, target in batch])
+                found = codes_of_pairs(self._backend, sources, targets, self._settings.quantise, backward=backward)
             except VideoError as error:
                 _check_is_memory(error)
                 if len(batch) == 1:
@@ -258,9 +259,9 @@ class Server:
                     half = len(batch) // 2
                     waiting.extendleft((batch[half:], batch[:half]))
                 continue
-            for (request, _, _), flow_px in zip(batch, flows, strict=True):
+            for (request, _, _), codes in zip(batch, found, strict=True):
                 try:
-                    request.codes.append(codes_of(flow_px, self._settings.quantise, backward=backward))
+                    request.codes.append(codes())
                 except VideoError as error:
                     self._fail(request.lane, error.code, error.detail)
 

@@ -15,11 +15,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, NamedTuple, Self, final
 
 import numpy as np
 import numpy.typing as npt
 
+from flowprep.config import QuantiseSettings
 from flowprep.errors import SettingsError
 
 
@@ -34,6 +35,17 @@ class PreparedFrame:
     height: int
     width: int
     data: Any
+
+
+class QuantisedFlow(NamedTuple):
+    """Codes, uint8 (B, 2, H, W), x then y; sum of lengths in pixels and pixels beyond the bound of each pair, (B,).
+
+    A sum is not finite where a flow is not.
+    """
+
+    codes: npt.NDArray[np.uint8]
+    sum_magnitude_px: npt.NDArray[np.float64]
+    num_saturated: npt.NDArray[np.int64]
 
 
 class FlowBackend(ABC):
@@ -121,6 +133,12 @@ class FlowBackend(ABC):
         initial_flow: npt.NDArray[np.float32] | None,
     ) -> npt.NDArray[np.float32]:
         """Flow (B, H, W, 2) of checked pairs; H and W are of the frames before padding."""
+
+    def compute_quantised(
+        self, sources: Sequence[PreparedFrame], targets: Sequence[PreparedFrame], settings: QuantiseSettings
+    ) -> QuantisedFlow | None:
+        """As `compute`, with flow that has been made 8-bit codes on its device; None where the backend does not."""
+        return None
 
     def _check_initial_flow(self, initial_flow: npt.NDArray[np.float32], shape: tuple[int, ...]) -> None:
         if not self.takes_initial_flow:

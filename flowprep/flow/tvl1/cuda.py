@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from numba import cuda
 
 from flowprep.config import QuantiseSettings
 from flowprep.errors import BackendUnavailableError, VideoError
-from flowprep.flow.backend import FlowBackend, PreparedFrame, padded
+from flowprep.flow.backend import FlowBackend, PreparedFrame, QuantisedFlow, padded
 from flowprep.flow.cuda_driver import CudaDriver
 from flowprep.flow.tvl1 import cuda_check
 from flowprep.flow.tvl1.cuda_arithmetic import SIMULATED
@@ -32,17 +32,6 @@ _BATCH_PIXELS = 24_000_000
 
 _MAX_PAIRS = 1024
 _SHARE_OF_MEMORY = 0.8
-
-
-class QuantisedFlow(NamedTuple):
-    """Codes, uint8 (B, 2, H, W), x then y; sum of lengths in pixels and pixels beyond the bound of each pair, (B,).
-
-    A sum is not finite where a flow is not.
-    """
-
-    codes: npt.NDArray[np.uint8]
-    sum_magnitude_px: npt.NDArray[np.float64]
-    num_saturated: npt.NDArray[np.int64]
 
 
 @final
@@ -134,10 +123,7 @@ class NativeCUDABackend(FlowBackend):
         self, sources: Sequence[PreparedFrame], targets: Sequence[PreparedFrame], settings: QuantiseSettings
     ) -> QuantisedFlow:
         """`compute`, and the flow made 8-bit codes on the device, as `flowprep.quantise` makes them."""
-        assert sources
-        assert len(sources) == len(targets)
         height, width = sources[0].height, sources[0].width
-        assert {(frame.height, frame.width) for frame in (*sources, *targets)} == {(height, width)}
         num_pairs = len(sources)
         result = QuantisedFlow(
             np.empty((num_pairs, 2, height, width), np.uint8), np.empty(num_pairs), np.empty(num_pairs, np.int64)
