@@ -160,8 +160,9 @@ def make_iterate(tile: Tile, *, illumination: bool, records_each: bool) -> Kerne
                 flow_in, dual_in = flow_in + plane, dual_in + plane + plane
             for k in range(NUM_CONSTANTS):
                 place = constants_in
+                outside = float32(-1.0) if k == NUM_CONSTANTS - 1 else zero  # what is divided by
                 for i in range(rows):
-                    constant[k * rows + i] = constants[place] if i < num_rows else zero
+                    constant[k * rows + i] = constants[place] if i < num_rows else outside
                     place += line
                 constants_in += plane
 
