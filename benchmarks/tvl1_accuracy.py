@@ -68,6 +68,8 @@ def measure_accuracy(pairs: Sequence[Pair], truths: Sequence[Pair]) -> dict[str,
     groups = {
         "not chaotic": [k for k in real if not judgements[k].is_chaotic],
         "chaotic": [k for k in real if judgements[k].is_chaotic],
+        "not chaotic by IPP alone": [k for k in real if not judgements[k].is_chaotic_in(1)],
+        "chaotic by IPP alone": [k for k in real if judgements[k].is_chaotic_in(1)],
         "all": real,
     }
     print_table(
