@@ -38,7 +38,11 @@ class Judgement(NamedTuple):
     @property
     def is_chaotic(self) -> bool:
         """Whether the oracle misses a bar against itself in one of its first runs."""
-        return any(abs(run[bar]) > BARS[bar] for run in self.runs[: self.num_first] for bar in run)
+        return self.is_chaotic_in(self.num_first)
+
+    def is_chaotic_in(self, num_runs: int) -> bool:
+        """Whether it does so in the first of them: those that were given come before those with noise."""
+        return any(abs(run[bar]) > BARS[bar] for run in self.runs[:num_runs] for bar in run)
 
     def num_as_far(self, bar: str) -> int:
         """Of the runs: those at least as far from the oracle as ours."""
