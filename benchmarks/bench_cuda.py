@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from common import print_result, print_table
 from cuda_floors import Floors, kernel_milliseconds
 
 from flowprep.config import QuantiseSettings
-from flowprep.doctor import examine
 from flowprep.flow import backends, create_backend
 from flowprep.flow.backend import FlowBackend
 from flowprep.flow.tvl1.cuda import NativeCUDABackend
@@ -36,7 +36,7 @@ def main() -> None:
     batches = [int(number) for number in arguments.batches.split(",")]
     if arguments.quick:
         batches = [max(batches)]
-    figures: dict[str, Any] = {"frames": source, "gpu": list(examine().gpus)}
+    figures: dict[str, Any] = {"frames": source, "gpu": gpus()}
     with create_backend("native-cuda") as backend:
         assert isinstance(backend, NativeCUDABackend)
         start = time.perf_counter()
@@ -84,6 +84,15 @@ def load(folder: Path | None) -> tuple[Frames, Frames, str]:
         runs, source = moving_textures(), "synthetic"
     large = np.stack([cv2.resize(frame, (1920, 1080), interpolation=cv2.INTER_CUBIC) for frame in runs[0][:4]])
     return runs, large[None], source
+
+
+def gpus() -> list[str]:
+    """Name, memory and driver of each GPU."""
+    command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return []
 
 
 def moving_textures(num_runs: int = 8, num_frames: int = 9) -> Frames:

@@ -188,7 +188,7 @@ def test_want_of_memory_halves_the_batch_and_then_fails_the_video(monkeypatch: p
         assert asked == [8, 4, 2]
         limit = 0
         other = backend.prepare(moving_texture(2, 20, 20))
-        with pytest.raises(VideoError, match="gpu_memory"):
+        with pytest.raises(VideoError, match="memory: the GPU has not enough"):
             backend.compute(other[:1], other[1:])
 
 

@@ -38,7 +38,7 @@ def test_the_largest_that_fits_is_taken(caplog: pytest.LogCaptureFixture) -> Non
 def test_not_even_one_is_a_failure_of_the_video() -> None:
     with pytest.raises(VideoError, match=r"not enough free memory for pairs of 340x256; end what else") as caught:
         allocated(halves(8), room(0), 256, 340, "pairs")  # type: ignore[arg-type]
-    assert caught.value.code == "gpu_memory"
+    assert caught.value.code == "memory"
 
 
 def test_another_error_is_not_tried_again() -> None:
@@ -52,7 +52,7 @@ def test_another_error_is_not_tried_again() -> None:
 def test_errors_of_cuda_become_ours() -> None:
     with pytest.raises(VideoError) as caught, cuda_failures(256, 340):
         raise CudaError("CUDA_ERROR_OUT_OF_MEMORY")
-    assert caught.value.code == "gpu_memory"
+    assert caught.value.code == "memory"
     with pytest.raises(DeviceError, match="ILLEGAL"), cuda_failures(256, 340):
         raise CudaError("CUDA_ERROR_ILLEGAL_ADDRESS")
     with pytest.raises(BackendUnavailableError), cuda_failures(256, 340):

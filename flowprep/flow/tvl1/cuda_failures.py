@@ -36,7 +36,7 @@ def allocated(
 ) -> tuple[_Result, int]:
     """What `allocate` gives for the first of `sizes` that fits into the device's memory, and that size.
 
-    `what` are the things that there are so many of. Raises VideoError `gpu_memory` where none fits.
+    `what` are the things that there are so many of. Raises VideoError `memory` where none fits.
     """
     failure: Exception | None = None
     for size in sizes:
@@ -49,7 +49,7 @@ def allocated(
                 raise
             failure = error
     raise VideoError(
-        "gpu_memory",
+        "memory",
         f"the GPU has not enough free memory for {what} of {width}x{height}; end what else runs on it, or store "
         "smaller frames",
     ) from failure
@@ -57,7 +57,7 @@ def allocated(
 
 @contextlib.contextmanager
 def cuda_failures(height: int, width: int) -> Iterator[None]:
-    """Raise what CUDA reports as VideoError `gpu_memory`, or as DeviceError."""
+    """Raise what CUDA reports as VideoError `memory`, or as DeviceError."""
     try:
         yield
     except FlowprepError:
@@ -66,7 +66,7 @@ def cuda_failures(height: int, width: int) -> Iterator[None]:
         text = " ".join(str(error).split())
         if is_want_of_memory(error):
             detail = f"the GPU has not enough free memory for frames of {width}x{height}: {text}"
-            raise VideoError("gpu_memory", detail) from error
+            raise VideoError("memory", detail) from error
         if type(error).__module__.split(".")[0] in ("numba", "cuda") or "CUDA" in text:
             raise DeviceError(text) from error
         raise
