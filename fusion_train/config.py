@@ -1,0 +1,159 @@
+"""What of training can be set: frozen, keyword-only, validated, with a JSON round trip (`flowprep.settings`).
+
+Note [loads nothing heavy]: this module is imported by `fusion-train --help`; it needs the standard library alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flowprep.errors import SettingsError
+from flowprep.settings import Settings, setting
+
+BACKBONES = ("vgg16", "vggm", "resnet50", "debug")
+"""VGG-16, VGG-M-2048, ResNet-50, and a few narrow layers for tests and demonstrations."""
+
+_WEIGHTS_HELP = (
+    "Initial weights of the {} stream: torchvision (ImageNet), torchvision-features (convolutions in Caffe's scale), "
+    "none (random), or a file: .mat of MatConvNet, or a state dict as .pt, .pth or .npz."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings(Settings):
+    """Which network is built. docs/fusion.md says what each choice is in the paper and in the authors' code."""
+
+    network: str = setting(
+        "fused",
+        "A single stream, or temporal features fused into the spatial one.",
+        choices=("spatial", "temporal", "fused"),
+    )
+    spatial: str = setting("vgg16", "Backbone of the spatial stream.", choices=BACKBONES)
+    temporal: str = setting("vgg16", "Backbone of the temporal stream.", choices=BACKBONES)
+    stack_length: int = setting(10, "L, the flow fields that a chunk stacks to 2L channels.", minimum=1, maximum=100)
+    fusion: str = setting(
+        "conv",
+        "How two maps become one; bilinear ends its tower, all others go on with the spatial stream's layers.",
+        choices=("sum", "max", "concat", "conv", "bilinear"),
+    )
+    at: str = setting(
+        "relu5_3",
+        "Layers after which the streams are fused, separated by commas; spatial:temporal where names differ, as in "
+        "relu5_3:relu5; prediction is the last layer of any backbone.",
+    )
+    temporal_fusion: str = setting(
+        "conv3d+pool3d",
+        "What joins the chunks: nothing but the mean of their logits (pool2d), pooling over time, or that after a "
+        "convolution in space and time.",
+        choices=("pool2d", "pool3d", "conv3d+pool3d"),
+    )
+    conv_kernel: int | None = setting(
+        None, "Side of the fusion filter, odd. [default: 1 in 2D, 3 in 3D]", minimum=1, maximum=11
+    )
+    conv_init: str = setting(
+        "gaussian",
+        "Fusion filter at the start: the identity under a Gaussian window (sigma 1), the identity, or 0.01 * normal.",
+        choices=("gaussian", "identity", "random"),
+    )
+    init_spatial: float = setting(0.25, "Factor of the spatial map in the initial filter.", minimum=0, maximum=100)
+    init_temporal: float = setting(0.75, "Factor of the temporal map in the initial filter.", minimum=0, maximum=100)
+    pool_kernel: str = setting(
+        "3,3,3", "3D pooling over t,y,x: numbers; all for all chunks in t; own for what the backbone has in y or x."
+    )
+    pool_stride: str = setting("2,own,own", "Stride of 3D pooling in t,y,x. A maximum over the steps left follows.")
+    pool_padding: str = setting(
+        "1,own,own", "Padding of 3D pooling in t,y,x; own keeps the size of the backbone's map."
+    )
+    keep_temporal: bool = setting(True, "Keep the temporal tower beside the fused one, with its own logits.")
+    spatial_dropout: float = setting(0.85, "Share that dropout drops in the spatial stream.", minimum=0, maximum=0.99)
+    temporal_dropout: float = setting(0.9, "Share that dropout drops in the temporal stream.", minimum=0, maximum=0.99)
+    fused_dropout: float | None = setting(
+        None, "The same for both towers of the fused network. [default: those of the streams]", minimum=0, maximum=0.99
+    )
+    backprop_to: str = setting(
+        "fusion",
+        "Where gradients end: above the first fusion (a single stream has none and trains whole), at the prediction "
+        "layer, which alone trains, or nowhere.",
+        choices=("fusion", "prediction", "input"),
+    )
+    batch_norm: str = setting(
+        "frozen",
+        "Statistics of batch normalisation: as loaded, as loaded but in the first layer, or those of the batch.",
+        choices=("frozen", "partial", "batch"),
+    )
+    spatial_weights: str = setting("torchvision", _WEIGHTS_HELP.format("spatial"))
+    temporal_weights: str = setting("torchvision", _WEIGHTS_HELP.format("temporal"))
+    random_fc: bool = setting(False, "Do not load fc6 and fc7; torchvision-features has none that could be.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.conv_kernel is not None and self.conv_kernel % 2 == 0:
+            raise SettingsError(f"`conv_kernel` must be odd, so that maps keep their place, got {self.conv_kernel}")
+        if self.temporal_fusion == "conv3d+pool3d" and self.fusion != "conv" and self.network == "fused":
+            raise SettingsError(
+                f"`temporal_fusion` conv3d+pool3d is for fusion conv and not for {self.fusion}; use pool3d or pool2d"
+            )
+        points = self.fusion_points
+        if len(set(points)) < len(points):
+            raise SettingsError(f"`at` must name each layer once, got {self.at!r}")
+        if self.fusion == "bilinear" and len(points) > 1:
+            raise SettingsError(f"`fusion` bilinear ends its tower and goes at one layer, got `at` {self.at!r}")
+        for name, words in (("pool_kernel", ("all", "own")), ("pool_stride", ("own",)), ("pool_padding", ("own",))):
+            self._triple(name, words, minimum=0 if name == "pool_padding" else 1)
+        self._check_weights()
+
+    def _check_weights(self) -> None:
+        for stream in ("spatial", "temporal"):
+            backbone, weights = getattr(self, stream), getattr(self, f"{stream}_weights")
+            if weights == "torchvision-features" and not self.random_fc:
+                raise SettingsError(
+                    f"`{stream}_weights` torchvision-features has no valid fc6 and fc7; set `random_fc`, or use "
+                    "torchvision, which has them"
+                )
+            trained = {"torchvision": ("vgg16", "resnet50"), "torchvision-features": ("vgg16",)}
+            if self.network in (stream, "fused") and backbone not in trained.get(weights, BACKBONES):
+                raise SettingsError(
+                    f"torchvision has no weights for `{stream}` {backbone}: set `{stream}_weights` to a file"
+                    f"{' (imagenet-vgg-m-2048.mat)' if backbone == 'vggm' else ''} or to none"
+                )
+
+    def _triple(self, name: str, words: tuple[str, ...], minimum: int) -> tuple[int | str, int | str, int | str]:
+        """A setting for t,y,x as numbers and words: `all` is for t, `own` for y and x."""
+        parts = [part.strip() for part in getattr(self, name).split(",")]
+        values: list[int | str] = []
+        for axis, part in enumerate(parts):
+            if part in words and (part == "all") == (axis == 0):
+                values.append(part)
+            elif part.isdecimal() and int(part) >= minimum:
+                values.append(int(part))
+        if len(parts) != 3 or len(values) != 3:
+            raise SettingsError(
+                f"`{name}` must be three of t,y,x: numbers of at least {minimum}"
+                f"{', all (t)' if 'all' in words else ''} or own (y, x), got {getattr(self, name)!r}"
+            )
+        return values[0], values[1], values[2]
+
+    @property
+    def pool_window(self) -> tuple[tuple[int | str, int | str, int | str], ...]:
+        """Kernel, stride and padding of 3D pooling, each in t, y, x, with the words `all` and `own`."""
+        return (
+            self._triple("pool_kernel", ("all", "own"), minimum=1),
+            self._triple("pool_stride", ("own",), minimum=1),
+            self._triple("pool_padding", ("own",), minimum=0),
+        )
+
+    @property
+    def fusion_points(self) -> tuple[tuple[str, str], ...]:
+        """The pairs of a spatial and a temporal layer after which the streams are fused, as `at` lists them."""
+        pairs = []
+        for entry in self.at.split(","):
+            spatial, _, temporal = (part.strip() for part in entry.partition(":"))
+            if not spatial or (":" in entry and not temporal):
+                raise SettingsError(f"`at` must name layers as in relu5_3 or relu5_3:relu5, got {self.at!r}")
+            pairs.append((spatial, temporal or spatial))
+        return tuple(pairs)
+
+    def dropout_of(self, stream: str) -> float:
+        """The share that dropout drops in `spatial` or `temporal` of this network."""
+        own: float = self.spatial_dropout if stream == "spatial" else self.temporal_dropout
+        return self.fused_dropout if self.network == "fused" and self.fused_dropout is not None else own

@@ -1,0 +1,1 @@
+"""The networks: backbones of named layers, fusions, two streams, and where their weights come from."""
