@@ -1,12 +1,11 @@
 """Scores of videos: every clip and its mirror image through the network, whole frames, averaged before the softmax.
 
-Single streams see 25 frames of a video, spread evenly, and fused networks clips of T chunks (`DataSettings`). Frames are
-not cropped: the network is fully convolutional, and its map of logits is averaged.
+Single streams see 25 frames of a video, spread evenly, and fused networks clips of T chunks (`DataSettings`). Frames
+are not cropped: the network is fully convolutional, and its map of logits is averaged.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,7 +134,9 @@ def evaluate(
     checkpoint = Checkpoint.load(path)
     own = checkpoint.settings
     if (classes := read_splits(store.path).classes) != checkpoint.classes:
-        raise SettingsError(f"{path} is of {len(checkpoint.classes)} classes, and {store.path} has {len(classes)} others")
+        raise SettingsError(
+            f"{path} is of {len(checkpoint.classes)} classes, and {store.path} has {len(classes)} others"
+        )
     split = split or own.train.split
     parts = read_parts(store, split, validation=own.train.val, share=own.train.val_share, seed=own.train.seed)
     ids: Sequence[str] = parts.test if part == "test" else parts.validation
@@ -148,6 +149,7 @@ def evaluate(
         "checkpoint_sha256": file_sha256(path),
         "trained_on_manifest_sha256": checkpoint.manifest_sha256,
         "settings": own.to_json(),
-        "settings_sha256": hashlib.sha256(repr(own.to_json()).encode()).hexdigest(),
+        "data": dataset.settings.to_json(),
+        "held_out": own.train.val,
     }
     return tables_of(found, dataset, network=own.model.network, part=f"{part} {split}", origin=origin)

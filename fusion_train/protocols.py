@@ -50,7 +50,7 @@ def paper(stage: str, model: ModelSettings) -> tuple[DataSettings, TrainSettings
 
 
 def authors(stage: str) -> tuple[DataSettings, TrainSettings]:
-    """`cnn_ucf101_fusion.m`, `cnn_ucf101_spatial.m` and `cnn_ucf101_temporal.m`: fixed rates, the test list as held-out.
+    """`cnn_ucf101_fusion.m`, `cnn_ucf101_spatial.m`, `cnn_ucf101_temporal.m`: fixed rates, the test list is looked at.
 
     Biases learn twice as fast and do not decay (`setLrWd.m`), and every epoch begins without momentum.
     """

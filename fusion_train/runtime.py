@@ -81,7 +81,8 @@ def started(device: str = "auto", *, deterministic: bool = False) -> Iterator[Ru
         SettingsError: The device is unknown or not here.
     """
     world_size, rank, local_rank = (
-        int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
+        int(os.environ.get(name, default))
+        for name, default in (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
     )
     chosen = _device(device, local_rank)
     if chosen.type == "cuda":

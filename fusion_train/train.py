@@ -68,15 +68,17 @@ def train(
     if begun is not None and begun.training is not None:
         training.load_state_dict(begun.training)
 
-    def checkpoint(*, whole: bool) -> Checkpoint:
+    def save(path: Path, *, whole: bool) -> None:
+        if not runtime.is_main:
+            return
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in training.network.state_dict().items()}
-        return Checkpoint(
+        Checkpoint(
             settings=settings,
             manifest_sha256=manifest,
             classes=classes,
             network=weights,
             training=training.state_dict() if whole else None,
-        )
+        ).save(path)
 
     with TrainLog(folder, resumed_step=training.step, tensorboard=options.tensorboard, active=runtime.is_main) as log:
         speed = Speed()
@@ -97,11 +99,12 @@ def train(
                         "seconds": speed.seconds,
                     }
                     log.add(row, report)
-                if training.step % options.save_every == 0 and training.step % training.steps_per_epoch and runtime.is_main:
-                    checkpoint(whole=True).save(last)
+                # After the last step of an epoch comes its validation first.
+                if training.step % options.save_every == 0 and training.step % training.steps_per_epoch:
+                    save(last, whole=True)
             found = _validate(training, validation)
             if found is not None:
-                row = {
+                line: dict[str, Any] = {
                     "step": training.step,
                     "epoch": training.schedule.epoch + 1,
                     "val_top1": found.top1.value,
@@ -109,15 +112,14 @@ def train(
                     "val_on": options.val,
                     "seconds": speed.seconds,
                 }
-                log.add(row, report)
+                log.add(line, report)
             is_best = training.schedule.end_epoch(None if found is None else found.top1.value)
-            if runtime.is_main:
-                if is_best and options.val == "groups":  # the test list must not choose
-                    checkpoint(whole=False).save(folder / NETWORK)
-                checkpoint(whole=True).save(last)
+            if is_best and options.val == "groups":  # the test list must not choose
+                save(folder / NETWORK, whole=False)
+            save(last, whole=True)
             speed.look()
-    if runtime.is_main and options.val != "groups":
-        checkpoint(whole=False).save(folder / NETWORK)
+    if options.val != "groups":
+        save(folder / NETWORK, whole=False)
     runtime.wait_for_all()
     return folder / NETWORK
 

@@ -105,7 +105,7 @@ class Training:
             self.optimiser.state.clear()
 
     def batches(self) -> Iterator[Iterator[ClipBatch]]:
-        """For each step that is left of this epoch its batches. Videos that fill no step at a pass's end are left out."""
+        """For each step that is left of this epoch its batches. What fills no step at a pass's end is left out."""
         last_pass = (self.schedule.epoch + 1) * self.settings.train.passes
         steps_per_pass = self.steps_per_epoch // self.settings.train.passes
         while self.loader.epoch < last_pass:
@@ -134,7 +134,8 @@ class Training:
             with self.runtime.autocast(train.precision):
                 logits = self._forward(rgb, flow)
             towers = tower_losses(logits, batch.labels.to(self.runtime.device))
-            torch.stack(list(towers.values())).sum().div(train.batch_size).backward()
+            loss = torch.stack(list(towers.values())).sum() / train.batch_size
+            loss.backward()  # type: ignore[no-untyped-call]
             losses.append({name: loss.detach() for name, loss in towers.items()})
             ids.append(batch.ids)
         names = list(losses[0])
