@@ -514,3 +514,28 @@ class BenchSettings(Settings):
         option="--jobs",
         metavar="N",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifySettings(Settings):
+    """How `flowprep verify` looks at a store, see `flowprep.verify`."""
+
+    deep: bool = setting(
+        False, "Decode every JPEG too, and with --videos compute a sample of the flow again.", option="--deep"
+    )
+    num_pairs: int = setting(
+        16,
+        "Pairs of frames that --deep --videos computes again, spread over the videos.",
+        minimum=1,
+        maximum=1_000_000,
+        option="--pairs",
+        metavar="N",
+    )
+    jobs: int = setting(
+        0,
+        "Videos or shards that are read at a time, and videos that --repair extracts at a time; 0 is one a core.",
+        minimum=0,
+        maximum=1024,
+        option="--jobs",
+        metavar="N",
+    )

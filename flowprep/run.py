@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any, final
 
@@ -110,6 +110,34 @@ def resume_store(
     damaged, and as `extract`.
     """
     out, heard, started, run = Path(out), listener or Quiet(), time.perf_counter(), run or RunSettings()
+    folder, prepared = _stored_request(out, videos)
+    with driver.Driver(out, run.part, takeover=run.takeover):
+        summary = _Run(out, prepared, folder, run, heard, interruption or Interruption()).do(started)
+        if summary.part is None and not summary.interrupted:
+            write_run_json(out, summary)
+    return summary
+
+
+def redo(
+    out: Path,
+    indices: Sequence[int],
+    *,
+    videos: Path | None,
+    run: RunSettings,
+    listener: Listener | None = None,
+    interruption: Interruption | None = None,
+) -> Summary:
+    """Do these videos of a store's list again, done or not, and pack what is then complete; the list is not ended.
+
+    For repairs, which keep the driver file of the store meanwhile. Raises as `resume_store`.
+    """
+    started = time.perf_counter()
+    folder, prepared = _stored_request(out, videos)
+    return _Run(out, prepared, folder, run, listener or Quiet(), interruption or Interruption()).redo(indices, started)
+
+
+def _stored_request(out: Path, videos: Path | str | None) -> tuple[Path, Prepared]:
+    """The folder of the videos, and what a store says that it was made by."""
     saved = read_list(out)
     resume.refuse_adopted(out, resume.read_settings(out))
     folder = saved.videos if videos is None else Path(videos)
@@ -119,11 +147,7 @@ def resume_store(
         saved = dataclasses.replace(saved, num_bytes=sizes_of(saved.listing.videos, folder))
     prepared = Prepared(settings=resolved(resume.read_settings(out)), saved=saved, is_shared=True)
     resume.check(out, prepared.settings)
-    with driver.Driver(out, run.part, takeover=run.takeover):
-        summary = _Run(out, prepared, folder, run, heard, interruption or Interruption()).do(started)
-        if summary.part is None and not summary.interrupted:
-            write_run_json(out, summary)
-    return summary
+    return folder, prepared
 
 
 @contextlib.contextmanager
@@ -201,7 +225,7 @@ class _Run:
         self._counts, self._tally = Counts(), Tally()
 
     def do(self, started: float) -> Summary:
-        """Do what is to be done. `started` is when the run began, by `time.perf_counter`."""
+        """Do what is to be done, and end the list or part. `started` is when that began, by `time.perf_counter`."""
         commit.remove_leftovers(self._out)
         todo = survey(
             self._publisher,
@@ -212,6 +236,14 @@ class _Run:
             settled=self._counts,
         )
         self._drop_aside(set(todo))
+        return self._record(todo, started, self._end)
+
+    def redo(self, indices: Sequence[int], started: float) -> Summary:
+        """Do these videos, whatever the disk says of them, and end nothing."""
+        return self._record(indices, started, self._summary)
+
+    def _record(self, todo: Sequence[int], started: float, end: Callable[[float], Summary]) -> Summary:
+        """Do these videos and come to an end, with a journal of it."""
         if todo and not self._devices:
             _warm_up(self._settings)
         with journal.Journal(journal.journal_folder(self._out)) as record:
@@ -219,7 +251,7 @@ class _Run:
             try:
                 with self._interruption.watched(self._heard.note):
                     if self._work(todo, record):
-                        summary = self._end(started)
+                        summary = end(started)
             except KeyboardInterrupt:
                 pass  # by a second signal; what is not finished is pending
             except FlowprepError as error:

@@ -25,8 +25,8 @@ _MAX_CLASSES = 5
 def fuse(*, files: tuple[Path, ...], weights: str | None, on: str, out: Path | None, as_json: bool) -> int:
     """Join the score FILES of networks by video id, and say what that gains.
 
-    Files of other videos, classes, labels or data are refused. A sweep takes files of held-out videos, since weights that
-    were swept on the test list say nothing about others: `fusion-train evaluate --part validation`.
+    Files of other videos, classes, labels or data are refused. A sweep takes files of held-out videos, since weights
+    that were swept on the test list say nothing about others: `fusion-train evaluate --part validation`.
     """
     from flowprep_cli.tables import print_columns
     from fusion_train.late_fusion import fuse as join

@@ -20,6 +20,7 @@ from flowprep_cli.merge import merge
 from flowprep_cli.preview import preview
 from flowprep_cli.status import status
 from flowprep_cli.synth import synth
+from flowprep_cli.verify import verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -33,7 +34,7 @@ def cli() -> None:
     """  # noqa: D301 - click takes the backspace as "do not wrap"
 
 
-for command in (extract, info, flow, doctor, bench, synth, merge, status, convert, adopt, lists, preview):
+for command in (extract, info, flow, doctor, bench, synth, merge, status, convert, adopt, lists, preview, verify):
     cli.add_command(command)
 
 

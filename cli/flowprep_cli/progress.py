@@ -10,7 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import click
 from rich.console import Console
@@ -25,6 +25,13 @@ if TYPE_CHECKING:  # libraries that may be broken, where `doctor` must run all t
     from flowprep.summary import Summary
     from flowprep.supervisor import Done
 
+    class Shown(Listener, Protocol):
+        """Shows a run, and a look at a store."""
+
+        def looked(self, num_done: int, num_videos: int) -> None:
+            """So many videos of a store have been looked at."""
+
+
 _PLAIN_SECONDS = 10.0
 _MAX_PLAIN_SECONDS = 300.0
 _RATE_SECONDS = 60.0
@@ -37,8 +44,8 @@ def stderr_console() -> Console:
 
 
 @contextlib.contextmanager
-def shown_progress(work: str = "extract") -> Iterator[Listener]:
-    """A listener that shows the run on stderr while the context lasts. `work` is what is done to videos."""
+def shown_progress(work: str = "extract") -> Iterator[Shown]:
+    """A listener that shows the run, or the look, on stderr while the context lasts. `work` is done to videos."""
     console = stderr_console()
     if not sys.stderr.isatty():
         yield _PlainProgress(console)
@@ -144,6 +151,9 @@ class _PlainProgress:
     def note(self, text: str) -> None:
         self._console.print(f"Note: {escape(text)}")
 
+    def looked(self, num_done: int, num_videos: int) -> None:
+        """Say nothing: what comes of it is printed at its end."""
+
     def _show(self, *, last: bool = False) -> None:
         tally, seconds = self._tally, self._tally.seconds
         interval = min(max(_PLAIN_SECONDS, seconds / 60), _MAX_PLAIN_SECONDS)
@@ -166,7 +176,7 @@ class _LiveProgress:
     def started(self, start: Start) -> None:
         self._tally.begin(start)
         part = f" part {start.part}" if start.part else ""
-        self._progress.update(self._task, total=start.num_todo, description=f"{self._work}{part}")
+        self._progress.update(self._task, total=start.num_todo, completed=0, description=f"{self._work}{part}")
         self._progress.console.print(_start_text(start))
 
     def progress(self, num_frames: int) -> None:
@@ -180,6 +190,11 @@ class _LiveProgress:
 
     def note(self, text: str) -> None:
         self._progress.console.print(f"Note: {escape(text)}")
+
+    def looked(self, num_done: int, num_videos: int) -> None:
+        self._progress.update(
+            self._task, total=num_videos, completed=num_done, description="verify", rates="", failed="", eta=""
+        )
 
     def _show(self) -> None:
         tally = self._tally

@@ -114,7 +114,7 @@ def from_state_dict(source: str, tensors: Mapping[str, Tensor], backbone: Backbo
 def from_torchvision(source: str, tensors: Mapping[str, Tensor], backbone: Backbone) -> StreamWeights:
     """The weights of torchvision's VGG-16 or ResNet-50, without their classifier.
 
-    `IMAGENET1K_FEATURES` is told by its classifier, which is not a number: it has Caffe's scale and no fc6 and fc7.
+    `IMAGENET1K_FEATURES` is told by its fc6 and fc7, which are missing or not numbers: it has Caffe's scale.
 
     Raises:
         SettingsError: The file has another net than `backbone`.
@@ -124,7 +124,7 @@ def from_torchvision(source: str, tensors: Mapping[str, Tensor], backbone: Backb
         raise SettingsError(f"{source} has the layers of another net than {backbone.name}")
     mean, std = torch.tensor(_MEAN), torch.tensor(_STD)
     full = [name for name in layers if name.startswith("fc")]
-    if backbone.name == "vgg16" and not all(layers[name].isfinite().all() for name in full):
+    if backbone.name == "vgg16" and not (full and all(layers[name].isfinite().all() for name in full)):
         layers = {name: tensor for name, tensor in layers.items() if name not in full}
         mean = torch.tensor([0.48235, 0.45882, 0.40784])  # torchvision's documented mean of these weights
         return StreamWeights(source, layers, mean * 255, torch.ones(3), has_fc=False)

@@ -66,9 +66,10 @@ def test_flow_filters_are_the_mean_over_rgb(tmp_path: Path) -> None:
     torch.testing.assert_close(stream.input(flow), torch.full((1, 20, 2, 2), (200 - 128) / 255 / (sum(STD) / 3)))
 
 
-def test_convolutions_of_caffes_scale_are_told_by_their_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("classifier", ["nan", "none"])
+def test_convolutions_of_caffes_scale_are_told_by_their_file(tmp_path: Path, classifier: str) -> None:
     path = tmp_path / "features.pth"
-    torch.save(classic_state(features_only=True), path)
+    torch.save(classic_state(classifier=classifier), path)
     with pytest.raises(SettingsError, match=r"features\.pth has no valid fc6 and fc7; set `random_fc`"):
         from_file(thin_stream(), path)
     stream = thin_stream()

@@ -54,12 +54,14 @@ class ClassicVgg(nn.Module):
         return hidden
 
 
-def classic_state(seed: int = 3, *, features_only: bool = False) -> OrderedDict[str, Tensor]:
-    """A state dict of that; `features_only` has a classifier that is not a number, as torchvision's file."""
+def classic_state(seed: int = 3, *, classifier: str = "whole") -> OrderedDict[str, Tensor]:
+    """A state dict of that, whose classifier is whole, not a number (nan), or missing (none)."""
     torch.manual_seed(seed)
     state = OrderedDict(ClassicVgg().state_dict())
-    if features_only:
-        state.update({name: torch.full_like(t, torch.nan) for name, t in state.items() if name.startswith("classif")})
+    for name in [name for name in state if name.startswith("classifier") and classifier != "whole"]:
+        state[name] = torch.full_like(state[name], torch.nan)
+        if classifier == "none":
+            del state[name]
     return state
 
 
