@@ -133,10 +133,8 @@ def evaluate(
         raise SettingsError(f"`part` must be one of {', '.join(PARTS)}, got {part!r}")
     checkpoint = Checkpoint.load(path)
     own = checkpoint.settings
-    if (classes := read_splits(store.path).classes) != checkpoint.classes:
-        raise SettingsError(
-            f"{path} is of {len(checkpoint.classes)} classes, and {store.path} has {len(classes)} others"
-        )
+    if read_splits(store.path).classes != checkpoint.classes:
+        raise SettingsError(f"{path} is of other classes than {store.path}; evaluate it on the data set of its training")
     split = split or own.train.split
     parts = read_parts(store, split, validation=own.train.val, share=own.train.val_share, seed=own.train.seed)
     ids: Sequence[str] = parts.test if part == "test" else parts.validation

@@ -26,7 +26,7 @@ from fusion_train.overrides import STAGES, overridden
 from fusion_train.protocols import full_settings
 from fusion_train.runtime import Runtime
 from fusion_train.scores import ScoreTable
-from fusion_train.train import LAST, NETWORK, train
+from fusion_train.train import LAST, NETWORK, lasting, train
 
 DONE = "done.json"
 Say = Callable[[str, Mapping[str, Any] | None], None]
@@ -120,13 +120,10 @@ def _train_stage(store: Store, run: SplitRun, stage: str, runtime: Runtime, say:
 
 
 def _lasting(settings: FusionSettings) -> dict[str, Any]:
-    """Settings that decide what is trained: not how it is evaluated, and not where the initial streams lie."""
-    content = settings.to_json()
-    del content["evaluate"]
+    """What decides on the trained network, but for where the streams lie that a fused one starts from."""
+    content = lasting(settings)
     if settings.model.network == "fused":
         del content["model"]["spatial_weights"], content["model"]["temporal_weights"]
-    for name in ("num_threads", "log_every", "save_every", "tensorboard"):
-        del content["train"][name]
     return content
 
 

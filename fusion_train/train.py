@@ -141,15 +141,24 @@ def _validate(training: Training, dataset: ClipDataset | None) -> Metrics | None
     return measure(tables[0] if len(tables) == 1 else fuse(tables))
 
 
-_FREE = ("num_threads", "log_every", "save_every", "tensorboard")
-"""Settings of training that may change when it goes on."""
+def lasting(settings: FusionSettings) -> dict[str, Any]:
+    """The settings that decide what is trained; others may change when a training goes on, or after it."""
+    content = settings.to_json()
+    del content["evaluate"]
+    for section, names in _FREE.items():
+        for name in names:
+            del content[section][name]
+    return content
+
+
+_FREE = {
+    "train": ("num_threads", "log_every", "save_every", "tensorboard"),
+    "data": ("num_test_clips", "test_flip"),  # held-out videos have `num_val_clips`, not mirrored
+}
 
 
 def _check_same(begun: Checkpoint, settings: FusionSettings, manifest: str, path: Path) -> None:
-    old, new = begun.settings.to_json(), settings.to_json()
-    for content in (old, new):
-        content["train"] = {name: value for name, value in content["train"].items() if name not in _FREE}
-        del content["evaluate"]
+    old, new = lasting(begun.settings), lasting(settings)
     if changed := differences(old, new):
         raise SettingsError(
             f"{path} was begun with other settings ({'; '.join(changed)}); go on with those, or give another folder"

@@ -65,7 +65,7 @@ def equal(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor])
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """What a test stops a training with."""
 
 
@@ -74,6 +74,6 @@ def stop_at(step: int) -> Any:
 
     def report(row: Mapping[str, Any]) -> None:
         if row["step"] >= step:
-            raise Stopped
+            raise StoppedError
 
     return report
