@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import resource
+import statistics
 import sys
 import time
 from dataclasses import dataclass
@@ -18,12 +19,14 @@ from fusion_train.config import FusionSettings
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.splits import read_parts
 from fusion_train.models.build import new_network
+from fusion_train.models.two_stream import Network
 from fusion_train.overrides import STAGES
 from fusion_train.runtime import Runtime
 from fusion_train.stages import DONE, SplitRun
 from fusion_train.training import Training, streams_of
 
 _NUM_MEASURED = 2
+_SHORT_SECONDS = 1.0
 
 
 @final
@@ -67,23 +70,32 @@ def _of_stage(store: Store, run: SplitRun, stage: str, runtime: Runtime) -> Fore
     )
 
 
-def _measured(
-    network: torch.nn.Module, dataset: ClipDataset, settings: FusionSettings, runtime: Runtime
-) -> tuple[float, int]:
-    """Seconds a whole step, and the most memory; from steps of what is in memory at a time, the first not counted."""
-    # On a CPU one video is enough to see: its time is nearly proportional to their number.
-    at_once = settings.train.videos_at_once if runtime.device.type == "cuda" else 1
+def _measured(network: Network, dataset: ClipDataset, settings: FusionSettings, runtime: Runtime) -> tuple[float, int]:
+    """Seconds a whole step, and the most memory."""
+    batch_size, most = settings.train.batch_size, settings.train.videos_at_once
+    # On a CPU a step of one large network takes minutes; then one video is enough to see.
+    at_once = most if runtime.device.type == "cuda" else 1
+    seconds = _seconds_a_step(network, dataset, settings, runtime, at_once)
+    if at_once < most and seconds < _SHORT_SECONDS:
+        at_once = most
+        seconds = _seconds_a_step(network, dataset, settings, runtime, at_once)
+    if runtime.device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated(runtime.device)
+    else:
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return seconds * batch_size / (at_once * runtime.world_size), memory
+
+
+def _seconds_a_step(
+    network: Network, dataset: ClipDataset, settings: FusionSettings, runtime: Runtime, at_once: int
+) -> float:
+    """Of so many videos a process; the first step is not counted."""
     small = dataclasses.replace(settings.train, batch_size=at_once * runtime.world_size, videos_at_once=at_once)
-    training = Training(network, dataset, dataclasses.replace(settings, train=small), runtime)  # type: ignore[arg-type]
+    training = Training(network, dataset, dataclasses.replace(settings, train=small), runtime)
     training.begin_epoch()
     taken = []
     for batches in itertools.islice(training.batches(), 1 + _NUM_MEASURED):
         start = time.perf_counter()
         training.take_step(batches)  # ends with the losses on the CPU, so all is computed
         taken.append(time.perf_counter() - start)
-    measured = taken[1:] or taken
-    if runtime.device.type == "cuda":
-        memory = torch.cuda.max_memory_allocated(runtime.device)
-    else:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return sum(measured) / len(measured) * settings.train.batch_size / small.batch_size, memory
+    return statistics.fmean(taken[1:] or taken)
