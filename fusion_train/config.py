@@ -169,7 +169,7 @@ as in the released code."""
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(Settings):
-    """Which frames of a video a network sees, and how they are cropped. docs/fusion.md has both protocols side by side.
+    """Which frames of a video a network sees, and how they are cropped. See docs/fusion-data.md.
 
     A field of which the protocol decides is None only until the object is made.
     """
@@ -231,7 +231,7 @@ class DataSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(Settings):
-    """How a network is trained. docs/fusion.md has the paper's and the released code's protocol side by side."""
+    """How a network is trained. See docs/fusion-training.md."""
 
     split: str = setting("1", "Name of the official split.")
     val: str = setting(

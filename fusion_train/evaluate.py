@@ -134,7 +134,7 @@ def evaluate(
     checkpoint = Checkpoint.load(path)
     own = checkpoint.settings
     if read_splits(store.path).classes != checkpoint.classes:
-        raise SettingsError(f"{path} is of other classes than {store.path}; evaluate it on the data set of its training")
+        raise SettingsError(f"{path} is of other classes than {store.path}; evaluate it on its own data set")
     split = split or own.train.split
     parts = read_parts(store, split, validation=own.train.val, share=own.train.val_share, seed=own.train.seed)
     ids: Sequence[str] = parts.test if part == "test" else parts.validation
