@@ -1,7 +1,7 @@
 """All settings of a preset's three networks: the presets' models with what they see and how they are trained.
 
 The paper gives batch, rates and dropout of the fused network, and little of the single streams; what it leaves open is
-taken from the released code (docs/fusion.md). Note [loads nothing heavy]: as `fusion_train.config`.
+taken from the released code (docs/fusion-training.md). Note [loads nothing heavy]: as `fusion_train.config`.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def authors(stage: str) -> tuple[DataSettings, TrainSettings]:
 
 def debug(stage: str) -> tuple[DataSettings, TrainSettings]:
     """A few small clips for a minute on two cores; nothing is held out of so few videos."""
-    data = DataSettings(crop_size=64, tau_min=8, tau_max=10, num_test_clips=2, interpolation="bilinear")
-    train = TrainSettings(
-        val="none", batch_size=8, videos_at_once=8, rates="1e-2", momentum=0.9, weight_decay=1e-4, num_epochs=10
+    data = DataSettings(
+        crop_size=80, border=0.5, tau_min=8, tau_max=10, test_tau=9, num_test_clips=2, interpolation="bilinear"
     )
-    return data, dataclasses.replace(train, passes=4 if stage == "fused" else 2)
+    train = TrainSettings(val="none", batch_size=8, rates="2x2e-2,5e-3", weight_decay=1e-4, num_epochs=4)
+    return data, dataclasses.replace(train, passes=25 if stage == "fused" else 10)

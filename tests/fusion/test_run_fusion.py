@@ -1,4 +1,4 @@
-"""A whole run: stages in order, finished ones skipped, the table right, and what is missing said before anything is done."""
+"""A whole run: stages in order, finished ones skipped, a table that is right, and what is missing is said first."""
 
 from __future__ import annotations
 
