@@ -72,8 +72,8 @@ def train(store: Path) -> None:
         return
     run("run", "--data", str(store), "--preset", "debug", "--out", str(FOLDER / "run"), program="fusion-train")
     print(
-        "\nA single frame or flow stack does not tell these classes apart (25 % is chance), so the streams and their late\n"
-        "fusion cannot do well; a minute of training is not enough for the fused network to do all that it could."
+        "\nA single frame or flow stack does not tell these classes apart (25 % is chance), so the streams and their\n"
+        "late fusion cannot do well; a minute of training is not enough for the fused network to do all that it could."
     )
 
 
