@@ -72,9 +72,9 @@ def train(store: Path) -> None:
         return
     run("run", "--data", str(store), "--preset", "debug", "--out", str(FOLDER / "run"), program="fusion-train")
     print(
-        "\nA single frame or flow stack does not tell these classes apart, and 25 % is chance. So neither the streams nor\n"
-        "their late fusion can do better; the network that joins both in space and time can, and of 8 test videos most\n"
-        "are right after 200 steps."
+        "\nA single frame or flow stack does not tell these classes apart, and 25 % is chance. So neither the streams\n"
+        "nor their late fusion can do better. The network that joins both in space and time can: most of the 8 test\n"
+        "videos are right after 200 steps."
     )
 
 
