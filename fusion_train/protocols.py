@@ -27,6 +27,8 @@ def full_settings(preset: str, stage: str) -> FusionSettings:
     data, train = (
         debug(stage) if preset == "debug" else authors(stage) if preset.endswith("-authors") else paper(stage, model)
     )
+    if preset == "debug":  # flow of a pixel or less is weak beside a bound of 20
+        model = dataclasses.replace(model, init_spatial=1.0, init_temporal=6.0)
     single = {"num_chunks": 1, "num_test_clips": 25} if stage != "fused" else {}
     return FusionSettings(
         model=model,
@@ -73,5 +75,5 @@ def debug(stage: str) -> tuple[DataSettings, TrainSettings]:
     data = DataSettings(
         crop_size=80, border=0.5, tau_min=8, tau_max=10, test_tau=9, num_test_clips=2, interpolation="bilinear"
     )
-    train = TrainSettings(val="none", batch_size=8, rates="2x2e-2,5e-3", weight_decay=1e-4, num_epochs=4)
+    train = TrainSettings(val="none", batch_size=8, rates="3x1e-2,3e-3", weight_decay=1e-4, num_epochs=4)
     return data, dataclasses.replace(train, passes=25 if stage == "fused" else 10)

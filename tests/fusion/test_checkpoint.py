@@ -13,9 +13,10 @@ import pytest
 import torch
 from helpers.training import RUNTIME, StoppedError, equal, small, stop_at, weights, write_store
 
-from flowprep.errors import MissingDataError, SettingsError, StoreError
+from flowprep.errors import BackendUnavailableError, MissingDataError, SettingsError, StoreError
 from flowprep.stores import Store, open_store
 from fusion_train.checkpoint import Checkpoint
+from fusion_train.runtime import started
 from fusion_train.train import LAST, train
 from fusion_train.trainlog import read_log
 
@@ -70,6 +71,27 @@ def test_a_resumed_training_may_have_other_numbers_of_threads(
         train(store, small("fused", *DROPOUT), tmp_path, runtime=RUNTIME, report=stop_at(3))
     path = train(store, small("fused", *DROPOUT, "train.num_threads=2"), tmp_path, runtime=RUNTIME)
     assert equal(weights(path), weights(uninterrupted / "network.pt"))
+
+
+def test_deterministic_kernels_make_the_same_network(store: Store, uninterrupted: Path, tmp_path: Path) -> None:
+    with started("cpu", deterministic=True) as runtime:
+        assert torch.are_deterministic_algorithms_enabled()
+        path = train(store, small("fused", *DROPOUT), tmp_path, runtime=runtime)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert equal(weights(path), weights(uninterrupted / "network.pt"))
+
+
+def test_devices_that_are_not_there_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"`device` must be auto, cpu, cuda or cuda:N, got 'gpu7'"), started("gpu7"):
+        pass
+
+
+def test_tensorboard_that_is_not_installed_is_said(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(BackendUnavailableError, match=r"needs TensorBoard, .*: pip install tensorboard"):
+        train(store, small("spatial", "train.tensorboard=true"), tmp_path, runtime=RUNTIME)
 
 
 def test_what_was_begun_goes_on_with_its_own_settings_and_data(
