@@ -169,7 +169,7 @@ as in the released code."""
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(Settings):
-    """Which frames of a video a network sees, and how they are cropped. docs/fusion-data.md has both protocols side by side.
+    """Which frames of a video a network sees, and how they are cropped. See docs/fusion-data.md.
 
     A field of which the protocol decides is None only until the object is made.
     """

@@ -1,0 +1,28 @@
+"""Entry point of `fusion-train`: the group of its commands."""
+
+from __future__ import annotations
+
+import click
+
+from flowprep import __version__
+from flowprep_cli.entry import leave_with
+from flowprep_cli.fusion_check import check
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="fusion-train")
+def cli() -> None:
+    """Train two-stream fusion networks on what `flowprep` has extracted.
+
+    \b
+    fusion-train check data/ucf101/flow    whether a store is fit for training
+    """  # noqa: D301 - click takes the backspace as "do not wrap"
+
+
+for command in (check,):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run `fusion-train` and leave with its exit code, which means what it means for `flowprep`."""
+    leave_with(cli, "fusion-train", stopped="Stopped.")
