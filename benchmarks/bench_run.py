@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import shutil
 import statistics
 import subprocess
@@ -37,18 +38,25 @@ NUM_PROCESSES = 2
 def main() -> None:
     arguments = parse_arguments()
     seconds: dict[str, list[float]] = {"pipeline": [], "jobs 1": [], "jobs 1, command": [], f"jobs {NUM_PROCESSES}": []}
-    overheads, scalings, bare_scalings, spins = [], [], [], []
+    processor: dict[str, list[float]] = {"pipeline": [], "jobs 1, command": [], "the same with nothing left to do": []}
+    overheads, processor_overheads, scalings, bare_scalings, spins = [], [], [], [], []
     with tempfile.TemporaryDirectory(prefix="flowprep-bench-", dir=arguments.scratch) as scratch:
         videos, out = Path(scratch, "videos"), Path(scratch, "out")
         copy_clips(arguments.videos, videos, arguments.copies)
         for _ in range(arguments.repeats):
             spins.append(1000 * spin_seconds())
-            pipeline = pipeline_seconds(videos)
-            alone, command = run_seconds(videos, out, 1)
-            together, _ = run_seconds(videos, out, NUM_PROCESSES)
+            pipeline, pipeline_cpu = pipeline_seconds(videos)
+            alone, command, command_cpu = run_seconds(videos, out, 1)
+            _, _, again_cpu = run_seconds(videos, out, 1)
+            shutil.rmtree(out)
+            together, _, _ = run_seconds(videos, out, NUM_PROCESSES)
+            shutil.rmtree(out)
             for taken, value in zip(seconds.values(), (pipeline, alone, command, together), strict=True):
                 taken.append(value)
+            for taken, value in zip(processor.values(), (pipeline_cpu, command_cpu, again_cpu), strict=True):
+                taken.append(value)
             overheads.append(alone / pipeline - 1)
+            processor_overheads.append(command_cpu / pipeline_cpu - 1)
             scalings.append(alone / together)
             bare_scalings.append(rate_of_processes(Fma(), NUM_PROCESSES) / rate_of_processes(Fma(), 1))
     shares = [ours / bare for ours, bare in zip(scalings, bare_scalings, strict=True)]
@@ -58,10 +66,16 @@ def main() -> None:
         [(name, *Spread.of(taken)) for name, taken in seconds.items()],
     )
     print_table(
+        "Processor seconds, all processes together: what is left to compare where others use the machine",
+        ("what", "median", "min", "max"),
+        [(name, *Spread.of(taken)) for name, taken in processor.items()],
+    )
+    print_table(
         "Of it",
         ("what", "median", "min", "max"),
         [
             ("share that jobs 1 takes longer than the pipeline", *Spread.of(overheads)),
+            ("the same by processor time, with the start of Python", *Spread.of(processor_overheads)),
             (f"jobs {NUM_PROCESSES}: times as fast as jobs 1", *Spread.of(scalings)),
             (f"multiply-adds in {NUM_PROCESSES} processes: times as many", *Spread.of(bare_scalings)),
             ("of these two, the first by the second", *Spread.of(shares)),
@@ -70,7 +84,9 @@ def main() -> None:
     print(f"\nA fixed loop before each repeat: {', '.join(f'{spin:.0f}' for spin in spins)} ms")
     figures = {
         "seconds": {name: Spread.of(taken).to_json() for name, taken in seconds.items()},
+        "processor_seconds": {name: Spread.of(taken).to_json() for name, taken in processor.items()},
         "overhead": Spread.of(overheads).to_json(),
+        "overhead_by_processor_time": Spread.of(processor_overheads).to_json(),
         "scaling": Spread.of(scalings).to_json(),
         "scaling_of_bare_loop": Spread.of(bare_scalings).to_json(),
     }
@@ -88,15 +104,15 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def pipeline_seconds(folder: Path) -> float:
-    """All videos through the pipeline in this process, whose results go nowhere; without compiling and listing."""
+def pipeline_seconds(folder: Path) -> tuple[float, float]:
+    """Wall and processor time of the pipeline in this process, whose results go nowhere; no compiling, no listing."""
     settings = resolved(ExtractSettings(flow=FlowSettings(backend="native")))
     backend = open_backend(settings)
     assert backend is not None, "the settings store flow"
     listing = list_videos("folder", folder)
     with backend:
         backend.warm_up()
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         for video in listing.videos:
             with VideoReader(folder / video.path, settings.decode, video.segment) as reader:
                 extract_frames(
@@ -107,19 +123,24 @@ def pipeline_seconds(folder: Path) -> float:
                     lambda _stream, _jpeg: None,
                     lambda _num_frames: None,
                 )
-        return time.perf_counter() - start
+        return time.perf_counter() - start, time.process_time() - cpu_start
 
 
-def run_seconds(videos: Path, out: Path, jobs: int) -> tuple[float, float]:
-    """What `extract` says that it took, and wall time of the command with the start of Python."""
+def run_seconds(videos: Path, out: Path, jobs: int) -> tuple[float, float, float]:
+    """What `extract` says that it took; wall time, and processor time with its children's, of the whole command."""
     command = [FLOWPREP, "extract", "--dataset", "folder", "--videos", str(videos), "--out", str(out)]
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), children_seconds()
     result = subprocess.run(
         [*command, "--backend", "native", "--jobs", str(jobs), "--json"], check=True, capture_output=True
     )
-    seconds = time.perf_counter() - start
-    shutil.rmtree(out)
-    return float(json.loads(result.stdout)["seconds"]), seconds
+    seconds, cpu_seconds = time.perf_counter() - start, children_seconds() - cpu_start
+    return float(json.loads(result.stdout)["seconds"]), seconds, cpu_seconds
+
+
+def children_seconds() -> float:
+    """Processor time of all processes that were started from here and have ended, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from flowprep.pair import read_grey
 from flowprep.sample import FramePair, sample_pairs
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+Clock = Callable[[], float]
 Flow = npt.NDArray[np.float32]
 UNKNOWN_PX = 1e9
 """Ground truth beyond this is unknown (Middlebury's files)."""
@@ -68,7 +69,7 @@ def _short(clip: Path) -> str:
     return f"{clip.parent.name}/{clip.stem.removeprefix('v_')[:12]}"
 
 
-def opencv(frames: npt.NDArray[np.uint8], **setters: float) -> Callable[[], Flow]:
+def opencv(frames: npt.NDArray[Any], **setters: float) -> Callable[[], Flow]:
     """A call of a fresh `cv2.optflow.DualTVL1OpticalFlow` with its defaults but for what `setters` name, on a pair."""
     algorithm: Any = cv2.optflow.DualTVL1OpticalFlow_create()
     for name, value in setters.items():
@@ -82,20 +83,20 @@ def flow_of(backend: FlowBackend, frames: npt.NDArray[np.uint8]) -> Flow:
     return backend.compute([source], [target])[0]
 
 
-def native_seconds(backend: FlowBackend, frames: npt.NDArray[np.uint8]) -> float:
+def native_seconds(backend: FlowBackend, frames: npt.NDArray[np.uint8], clock: Clock = time.perf_counter) -> float:
     """A pair's share of a run, in which a frame is prepared once: its target's pyramid, and its flow."""
     (source,) = backend.prepare(frames[:1])
-    start = time.perf_counter()
+    start = clock()
     (target,) = backend.prepare(frames[1:])
     backend.compute([source], [target])
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def seconds_of(call: Callable[[], Any]) -> float:
-    """Wall time of a call."""
-    start = time.perf_counter()
+def seconds_of(call: Callable[[], Any], clock: Clock = time.perf_counter) -> float:
+    """Time of a call."""
+    start = clock()
     call()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 @contextlib.contextmanager

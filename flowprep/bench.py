@@ -227,7 +227,7 @@ def measure(
 def _choose(flow: FlowSettings, compare: str | None) -> tuple[list[FlowSettings], list[str]]:
     """The settings of the backends to measure, with names and variants resolved; and what the user should know."""
     if compare is None:
-        name, variant = resolve(flow.backend, flow.variant)
+        name, variant = resolve(flow.backend, flow.variant, flow.cpu_baseline)
         return [dataclasses.replace(flow, backend=name, variant=variant)], []
     other, other_variant = resolve(compare)
     variant = flow.variant

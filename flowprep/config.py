@@ -17,11 +17,12 @@ from typing import Any, Self
 from flowprep.errors import SettingsError
 from flowprep.settings import Settings, setting
 
-ALGORITHMS: Mapping[str, int] = {"decode": 1, "resize": 1, "flow": 1, "quantise": 1, "encode": 1}
+ALGORITHMS: Mapping[str, int] = {"decode": 1, "resize": 1, "flow": 2, "quantise": 1, "encode": 1}
 """One integer a stage, raised whenever the stage's output bytes change for the same settings."""
 
 BACKENDS: Mapping[str, tuple[str, ...]] = {
     "native": ("cuda", "cpu"),
+    "native-cuda": ("cuda", "cpu"),
     "opencv": ("cpu",),
     "opencv-cuda": ("cuda",),
     "dis": (),

@@ -41,7 +41,7 @@ def flow_of_files(source: Path, target: Path, out: Path, settings: FlowSettings)
     if images[0].shape != images[1].shape:
         sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in images)
         raise SettingsError(f"{source} and {target} must have one size, got {sizes}; resize one of them")
-    name, variant = resolve(settings.backend, settings.variant)
+    name, variant = resolve(settings.backend, settings.variant, settings.cpu_baseline)
     flow_px = _compute(np.stack(images), name, variant, settings)
     largest_px = longest_px(flow_px)
     if out.suffix.lower() == ".png":

@@ -104,7 +104,7 @@ def resolved(settings: ExtractSettings, stored: FlowSettings | None = None) -> E
     name, variant = settings.flow.backend, settings.flow.variant
     if name == "auto" and stored is not None and stored.backend != "auto" and variant in (None, stored.variant):
         name, variant = stored.backend, stored.variant
-    name, variant = resolve(name, variant)
+    name, variant = resolve(name, variant, settings.flow.cpu_baseline)
     settings = dataclasses.replace(settings, flow=dataclasses.replace(settings.flow, backend=name, variant=variant))
     # Not asked of a backend: what opens a device here would keep some of its memory for the whole run.
     parameters = parse_parameters(name, variant, settings.flow.parameters).to_json()

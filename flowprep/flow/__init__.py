@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BackendStatus", "backends", "compute_flow", "create_backend", "parameter_names", "resolve"]
 
-_BATCH = 16
-"""Pairs that `compute_flow` hands to the backend at a time, at least; bounds memory, changes no result."""
-
 
 def compute_flow(
     frames: npt.NDArray[np.uint8],
@@ -44,7 +41,8 @@ def compute_flow(
         variant: TV-L1 variant, `cuda` or `cpu`; None takes what the backend has.
         step: Flow goes from image i to image i + step.
         backward: Flow goes from image i + step to image i instead.
-        initial_flow: float32 of the result's shape, finite: what the search for each flow starts from (`native` only).
+        initial_flow: float32 of the result's shape, finite: what the search for each flow starts from (`native` and
+            `native-cuda`).
         num_threads: Threads that `native` takes; None is one a core that this process may use. It changes no result.
         parameters: Parameters of the algorithm, see `parameter_names`; `lambda` may be written `lambda_`.
 
@@ -80,7 +78,7 @@ def compute_flow(
         flow = np.empty(expected, np.float32)
         window: dict[int, PreparedFrame] = {}  # image index to frame, for the images that pairs still need
         num_prepared = 0
-        batch = max(_BATCH, num_threads)
+        batch = max(running.pairs_at_a_time, num_threads)  # bounds memory, changes no result
         for first in range(0, num_flows, batch):
             last = min(first + batch, num_flows)
             for index in [index for index in window if index < first]:

@@ -41,11 +41,13 @@ class FlowBackend(ABC):
 
     `parameters` has every parameter of the algorithm, defaults filled in, as plain JSON values. `build` says what code
     computes: library and version, and for compiled kernels the processor; equal builds give equal bytes.
+    `pairs_at_a_time` is how many pairs a call of `compute` should have where there are as many.
     """
 
     name: ClassVar[str]
     variant: str | None
     takes_initial_flow: ClassVar[bool] = False
+    pairs_at_a_time: ClassVar[int] = 16
     parameters: Mapping[str, Any]
     build: str
 

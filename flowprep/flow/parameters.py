@@ -120,6 +120,8 @@ class FarnebackParameters(Settings):
 _PARAMETERS: Mapping[tuple[str, str | None], type[Settings]] = {
     ("native", "cuda"): TVL1CUDAParameters,
     ("native", "cpu"): TVL1CPUParameters,
+    ("native-cuda", "cuda"): TVL1CUDAParameters,
+    ("native-cuda", "cpu"): TVL1CPUParameters,
     ("opencv", "cpu"): TVL1CPUParameters,
     ("opencv-cuda", "cuda"): TVL1CUDAParameters,
     ("dis", None): DISParameters,

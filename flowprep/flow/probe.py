@@ -1,4 +1,4 @@
-"""Whether Numba and OpenCV have what a backend needs, and what to do where they have not.
+"""Whether Numba, OpenCV and the machine have what a backend needs, and what to do where they have not.
 
 Only "not installed", "not built" and "no device" are obstacles; any other error is a fault and is raised.
 """
@@ -45,6 +45,11 @@ def find_obstacle(backend: str) -> Obstacle | None:
     """What keeps a backend from running here, or None."""
     if backend == "native":
         return _find_numba_obstacle()
+    if backend == "native-cuda":
+        from flowprep.flow.probe_cuda import find_native_cuda_obstacle
+
+        reason_and_cure = find_native_cuda_obstacle()
+        return _find_numba_obstacle() if reason_and_cure is None else Obstacle(*reason_and_cure)
     cv2 = load_opencv()
     if isinstance(cv2, Obstacle):
         return cv2

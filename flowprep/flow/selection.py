@@ -14,7 +14,7 @@ from flowprep.flow.probe import find_obstacle
 if TYPE_CHECKING:
     from flowprep.flow.backend import FlowBackend
 
-AUTO_ORDER = ("native",)
+AUTO_ORDER = ("native-cuda", "native")
 """What `auto` tries, best first."""
 
 
@@ -34,11 +34,14 @@ def backends() -> list[BackendStatus]:
     return [_status(name) for name in BACKENDS]
 
 
-def resolve(backend: str = "auto", variant: str | None = None) -> tuple[str, str | None]:
+def resolve(
+    backend: str = "auto", variant: str | None = None, cpu_baseline: str | None = None
+) -> tuple[str, str | None]:
     """The backend and variant that a choice means on this machine.
 
     `auto` is the best backend of our own that runs here and has the variant. A backend that is named is never replaced
-    by another one. Without a variant, either takes `cuda` where it has it, else `cpu`, else (dis, farneback) None.
+    by another one. With a `cpu_baseline`, which is for `native`, `auto` means that. Without a variant, either takes
+    `cuda` where it has it, else `cpu`, else (dis, farneback) None.
 
     Raises:
         SettingsError: There is no such backend, or it has no such variant.
@@ -49,8 +52,12 @@ def resolve(backend: str = "auto", variant: str | None = None) -> tuple[str, str
         _require(_status(backend))
         variants = BACKENDS[backend]
         return backend, variant or (variants[0] if variants else None)
-    candidates = [_status(name) for name in AUTO_ORDER if variant is None or variant in BACKENDS[name]]
-    for status in candidates:
+    candidates = []
+    for name in AUTO_ORDER if cpu_baseline is None else ("native",):
+        if variant is not None and variant not in BACKENDS[name]:
+            continue
+        status = _status(name)
+        candidates.append(status)
         if status.available:
             return status.name, variant or status.variants[0]
     wanted = f"TV-L1 variant {variant}" if variant else "TV-L1"
@@ -81,13 +88,17 @@ def create_backend(
         SettingsError: A name, variant or parameter is wrong.
         BackendUnavailableError: The backend or device is not there; the message has the reason and the cure.
     """
-    name, variant = resolve(name, variant)
+    name, variant = resolve(name, variant, cpu_baseline)
     FlowSettings(backend=name, variant=variant, cpu_baseline=cpu_baseline)
     values = parse_parameters(name, variant, parameters or {})
     if name == "opencv-cuda":
         from flowprep.flow.opencv_cuda import TVL1CUDABackend
 
         return TVL1CUDABackend(values, device=device)
+    if name == "native-cuda":
+        from flowprep.flow.tvl1.cuda import NativeCUDABackend
+
+        return NativeCUDABackend(values, device=device)
     if name == "native":
         from flowprep.flow.tvl1.jit import select_target
 

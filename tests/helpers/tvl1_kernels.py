@@ -94,7 +94,7 @@ class Warped(NamedTuple):
     i1x: Image
     i1y: Image
     rho_c: Image
-    minus_inverse: Image
+    minus_square: Image
 
 
 @Kernel

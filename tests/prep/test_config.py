@@ -48,16 +48,19 @@ def test_settings_survive_json(settings: ExtractSettings) -> None:
         (lambda: JpegSettings(quality=101), "`quality` must be at most 100, got 101"),
         (lambda: JpegSettings(progressive=True), "`progressive` must be false"),
         (lambda: DecodeSettings(on_damage="ignore"), "`on_damage` must be one of fail, keep-prefix, keep-flagged"),
-        (lambda: FlowSettings(backend="brox"), "`backend` must be one of auto, native, opencv"),
+        (lambda: FlowSettings(backend="brox"), "`backend` must be one of auto, native, native-cuda, opencv"),
         (lambda: FlowSettings(backend="dis", variant="cpu"), "`variant` is for TV-L1"),
-        (lambda: FlowSettings(backend="opencv", variant="cuda"), "not cuda; cuda needs native or opencv-cuda"),
+        (
+            lambda: FlowSettings(backend="opencv", variant="cuda"),
+            "not cuda; cuda needs native or native-cuda or opencv-cuda",
+        ),
         (lambda: FlowSettings(cpu_baseline="x86-64-v9"), "`cpu_baseline` must be one of x86-64-v3, got 'x86-64-v9'"),
         *(
             (
                 lambda backend=backend: FlowSettings(backend=backend, cpu_baseline="x86-64-v3"),
                 f"`cpu_baseline` is for the backend native and not for {backend}; leave it out",
             )
-            for backend in ("opencv", "opencv-cuda", "dis", "farneback")
+            for backend in ("native-cuda", "opencv", "opencv-cuda", "dis", "farneback")
         ),
         (lambda: ResizeSettings(width=3), "`width` and `height` go together"),
         (lambda: ResizeSettings(width=3, height=3), "not both"),

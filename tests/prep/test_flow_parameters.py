@@ -17,9 +17,9 @@ SHARED = ("tau", "lambda", "theta", "num_scales", "num_warps", "epsilon", "scale
 
 
 def test_names_of_both_variants() -> None:
-    for backend in ("native", "opencv"):
+    for backend in ("native", "native-cuda", "opencv"):
         assert parameter_names(backend, "cpu") == (*SHARED, "inner_iterations", "outer_iterations", "median_filtering")
-    for backend in ("native", "opencv-cuda"):
+    for backend in ("native", "native-cuda", "opencv-cuda"):
         assert parameter_names(backend, "cuda") == (*SHARED, "iterations")
 
 
@@ -82,7 +82,7 @@ def test_lambda_has_two_spellings_but_one_value(name: str) -> None:
             "opencv",
             "cpu",
             {"iterations": 3},
-            r"`iterations` .*it is one of native \(variant cuda\), opencv-cuda \(variant cuda\)",
+            r"`iterations` .*it is one of native \(variant cuda\), native-cuda .*, opencv-cuda \(variant cuda\)",
         ),
         (
             "native",

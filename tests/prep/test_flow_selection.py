@@ -59,9 +59,9 @@ def test_a_named_backend_is_what_it_says(backend: str, variant: str | None, expe
     [
         ("dis", "cpu", "backend dis is not"),
         ("farneback", "cuda", "backend farneback is not"),
-        ("opencv", "cuda", "opencv computes variant cpu, not cuda; cuda needs native or opencv-cuda"),
-        ("opencv-cuda", "cpu", "opencv-cuda computes variant cuda, not cpu; cpu needs native or opencv"),
-        ("opencl", None, "must be one of auto, native, opencv"),
+        ("opencv", "cuda", "opencv computes variant cpu, not cuda; cuda needs native or native-cuda or opencv-cuda"),
+        ("opencv-cuda", "cpu", "opencv-cuda computes variant cuda, not cpu; cpu needs native or native-cuda or opencv"),
+        ("opencl", None, "must be one of auto, native, native-cuda, opencv"),
         ("auto", "gpu", "must be one of cuda, cpu"),
     ],
 )
@@ -70,13 +70,13 @@ def test_wrong_use_is_a_settings_error(backend: str, variant: str | None, messag
         resolve(backend, variant)
 
 
-@pytest.mark.parametrize(
-    ("variant", "expected"), [(None, ("native", "cuda")), ("cuda", ("native", "cuda")), ("cpu", ("native", "cpu"))]
-)
-def test_auto_is_the_backend_of_our_own(variant: str | None, expected: tuple[str, str]) -> None:
-    assert resolve("auto", variant) == expected
+@pytest.mark.parametrize(("variant", "expected"), [(None, "cuda"), ("cuda", "cuda"), ("cpu", "cpu")])
+def test_auto_is_the_backend_of_our_own(variant: str | None, expected: str) -> None:
+    has_gpu = any(status.name == "native-cuda" and status.available for status in backends())
+    best = ("native-cuda" if has_gpu else "native", expected)
+    assert resolve("auto", variant) == best
     with create_backend(variant=variant) as backend:
-        assert (backend.name, backend.variant) == expected
+        assert (backend.name, backend.variant) == best
 
 
 def test_auto_says_nothing() -> None:
@@ -122,6 +122,7 @@ def test_an_opencv_that_cannot_be_imported_is_a_reason_not_a_traceback(
     (tmp_path / "cv2" / "__init__.py").write_text(module)
     statuses = json.loads(run_python(STATUSES, tmp_path).stdout)
     assert statuses.pop("native") == [True, "", ""]
+    del statuses["native-cuda"]
     for available, told, remedy in statuses.values():
         assert not available
         assert reason in told
@@ -133,7 +134,8 @@ def test_an_opencv_without_contrib_has_no_tvl1_but_the_rest(tmp_path: Path) -> N
         "__version__ = '4.12.0'\nDISOpticalFlow_create = FarnebackOpticalFlow_create = print\n"
     )
     statuses = json.loads(run_python(STATUSES, tmp_path).stdout)
-    assert [name for name, (available, *_) in statuses.items() if available] == ["native", "dis", "farneback"]
+    available = [name for name, (available, *_) in statuses.items() if available and name != "native-cuda"]
+    assert available == ["native", "dis", "farneback"]
     assert "without contrib" in statuses["opencv"][1]
     assert "opencv-contrib-python" in statuses["opencv"][2]
     assert "without CUDA" in statuses["opencv-cuda"][1]
@@ -165,8 +167,9 @@ def test_a_numba_that_cannot_be_imported_is_a_reason_and_auto_takes_nothing_else
         tmp_path,
     ).stdout.splitlines()
     assert told[0].startswith("flow backend native cannot run here: ")
-    assert told[1].startswith("no backend for TV-L1 runs here: native: ")
-    assert told[2].startswith("no backend for TV-L1 variant cpu runs here: native: ")
+    assert told[1].startswith("no backend for TV-L1 runs here: native-cuda: ")
+    assert told[2].startswith("no backend for TV-L1 variant cpu runs here: native-cuda: ")
+    assert all("; native: " in line for line in told[1:])
     assert all(reason in line and cure in line for line in told)
 
 

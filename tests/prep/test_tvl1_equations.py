@@ -7,7 +7,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from helpers.tvl1 import BOTH, float32, needs_same_warp, random_image
+from helpers.tvl1 import BOTH, OPENCV_SCALES_IN_DOUBLE, float32, needs_same_warp, random_image, scaled_in_double
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -160,13 +160,14 @@ def test_upsampling_turns_pixels_into_finer_pixels_but_not_illumination(kind: ty
     np.testing.assert_allclose(u3, 7, rtol=1e-6)
 
 
-def test_flow_is_scaled_in_the_variants_precision() -> None:
+@pytest.mark.parametrize("factor", [0.8, 0.7, 1 / 0.8, 1 / 0.7])
+def test_flow_is_scaled_as_by_opencv(factor: float) -> None:
+    """`cv::multiply` by a number: in float32 since OpenCV 5.1, before in double, which is the same for 1 / 0.8."""
     values = random_image(40, 40)
-    in_double = (values * np.float64(1 / 0.7)).astype(np.float32)
-    in_single = values * np.float32(1 / 0.7)
-    assert (in_double != in_single).any()
-    np.testing.assert_array_equal(reference.scaled(values, 1 / 0.7, TVL1CPUParameters()), in_double)
-    np.testing.assert_array_equal(reference.scaled(values, 1 / 0.7, TVL1CUDAParameters()), in_single)
+    in_double = scaled_in_double(values, factor)
+    assert np.array_equal(in_double, reference.scaled(values, factor)) is (factor == 1 / 0.8)
+    expected = in_double if OPENCV_SCALES_IN_DOUBLE else reference.scaled(values, factor)
+    np.testing.assert_array_equal(cv2.multiply(values, (factor, 0, 0, 0)), expected)
 
 
 # -- median ------------------------------------------------------------------------------------------------------------

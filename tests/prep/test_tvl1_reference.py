@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 from contracts.flow_backend import moving_texture
 from helpers.shared_data import FLOW, needs_shared
-from helpers.tvl1 import BOTH, Image, difficult_pair, float32, needs_same_warp, random_flow
+from helpers.tvl1 import (
+    BOTH,
+    OPENCV_SCALES_IN_DOUBLE,
+    Image,
+    difficult_pair,
+    float32,
+    needs_same_warp,
+    random_flow,
+    scaled_in_double,
+)
 
 from flowprep.errors import SettingsError
 from flowprep.flow import create_backend
@@ -46,6 +55,13 @@ def opencv_flow(I0: Any, I1: Any, parameters: TVL1CPUParameters, initial_flow: I
     return flow
 
 
+@pytest.fixture
+def scaled_as_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference with the product of the OpenCV that is installed, so that all the rest is compared with it."""
+    if OPENCV_SCALES_IN_DOUBLE:
+        monkeypatch.setattr(reference, "scaled", scaled_in_double)
+
+
 CONFIGURATIONS = {
     "defaults": TVL1CPUParameters(),
     "gamma": TVL1CPUParameters(gamma=1.0),
@@ -59,6 +75,7 @@ each_configuration = pytest.mark.parametrize("parameters", CONFIGURATIONS.values
 @needs_same_warp
 @each_configuration
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32], ids=["uint8", "float32"])
+@pytest.mark.usefixtures("scaled_as_here")
 def test_flow_is_opencvs_to_the_last_bit(parameters: TVL1CPUParameters, dtype: Any) -> None:
     I0, I1 = difficult_pair(41, 55)
     if dtype == np.float32:
@@ -68,6 +85,7 @@ def test_flow_is_opencvs_to_the_last_bit(parameters: TVL1CPUParameters, dtype: A
 
 @needs_same_warp
 @each_configuration
+@pytest.mark.usefixtures("scaled_as_here")
 def test_flow_from_an_initial_flow_is_opencvs_to_the_last_bit(parameters: TVL1CPUParameters) -> None:
     I0, I1 = difficult_pair(41, 55, seed=1)
     start = random_flow(41, 55)
@@ -93,12 +111,14 @@ def test_flow_of_small_and_odd_sizes_is_the_opencv_backends(height: int, width: 
 @needs_shared
 @needs_same_warp
 @pytest.mark.parametrize("parameters", [TVL1CPUParameters(), TVL1CPUParameters(scale_step=0.99, num_scales=3)])
+@pytest.mark.usefixtures("scaled_as_here")
 def test_flow_of_real_images_is_opencvs_to_the_last_bit(parameters: TVL1CPUParameters) -> None:
     paths = [FLOW / "rubberwhale" / f"frame{k}.png" for k in (0, 1)]
     I0, I1 = (_cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)[120:210, 230:330] for path in paths)
     np.testing.assert_array_equal(tvl1_flow(I0, I1, parameters), opencv_flow(I0, I1, parameters))
 
 
+@pytest.mark.usefixtures("scaled_as_here")
 @each_configuration
 def test_all_but_the_warp_is_that_of_every_opencv(
     parameters: TVL1CPUParameters, monkeypatch: pytest.MonkeyPatch

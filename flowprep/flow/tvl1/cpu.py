@@ -194,7 +194,6 @@ class NativeBackend(FlowBackend):
 
 def _numbers(values: TVL1CPUParameters | TVL1CUDAParameters) -> Numbers:
     is_cpu = isinstance(values, TVL1CPUParameters)
-    inverse = 1.0 / values.scale_step
     with np.errstate(over="ignore"):  # what is beyond float32 is infinite, and so becomes the flow
         return Numbers(
             theta=np.float32(values.theta),
@@ -206,8 +205,8 @@ def _numbers(values: TVL1CPUParameters | TVL1CUDAParameters) -> Numbers:
             replicate=not is_cpu,
             every_iteration=is_cpu,
             epsilon=values.epsilon,
-            upscale=inverse if is_cpu else float(np.float32(inverse)),
-            downscale=values.scale_step if is_cpu else float(np.float32(values.scale_step)),
+            upscale=np.float32(1 / values.scale_step),
+            downscale=np.float32(values.scale_step),
             num_warps=values.num_warps,
             outer_iterations=values.outer_iterations if isinstance(values, TVL1CPUParameters) else 1,
             inner_iterations=values.inner_iterations if isinstance(values, TVL1CPUParameters) else values.iterations,

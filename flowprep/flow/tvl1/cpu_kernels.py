@@ -30,7 +30,7 @@ def build_pyramid(frame: Any, levels: Any, tables: Any, image: Any, lines: Any) 
     for y in range(height):
         for x in range(width):
             image[base + y * stride + x] = np.float32(frame[y, x])
-    _fill_levels(pointer_to(image), levels, tables, 1.0, pointer_to(lines))
+    _fill_levels(pointer_to(image), levels, tables, np.float32(1.0), pointer_to(lines))
 
 
 @Kernel
@@ -80,8 +80,8 @@ class Numbers(NamedTuple):
     replicate: bool  # beyond the border: the border's pixels, or 0
     every_iteration: bool  # the stop rule: after every iteration, or by the schedule of the CUDA version
     epsilon: float
-    upscale: float
-    downscale: float
+    upscale: np.float32
+    downscale: np.float32
     num_warps: int
     outer_iterations: int
     inner_iterations: int
@@ -264,7 +264,7 @@ def _finer_flow(
     """The flow of level + 1, resized to `level`; displacements grow with the image, the illumination does not."""
     coarse, fine = levels[level + 1, STRIDE], levels[level, STRIDE]
     for component in range(num_components):
-        factor = upscale if component < 2 else 1.0
+        factor = upscale if component < 2 else np.float32(1.0)
         resize_rows(
             offset(flow, component * coarse),
             num_components * coarse,

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowprep.flow.tvl1.cpu_resize import SourceTable, source_table
 from flowprep.flow.tvl1.cpu_warp import num_plane_elements
 from flowprep.flow.tvl1.params import TVL1Parameters
+from flowprep.flow.tvl1.resize_tables import SourceTable, source_table
 from flowprep.flow.tvl1.simd import LANES
 from flowprep.flow.tvl1.team import NUM_STATE
 

@@ -1,48 +1,18 @@
 """Images and flow from one pyramid level to another, by bilinear interpolation.
 
 Horizontal first, then vertical, each `first * (1 - w) + second * w` in float32: OpenCV's own order, so that the images
-of variant `cpu` are OpenCV's to the bit. The variants differ in where a pixel's source lies, see `source_table`.
+of variant `cpu` are OpenCV's to the bit. The variants differ in where a pixel's source lies, see `resize_tables.py`.
 """
 
 from __future__ import annotations
 
-import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from flowprep.flow.tvl1.jit import compiled_function, device_function
 from flowprep.flow.tvl1.pointwise import linear
 from flowprep.flow.tvl1.simd import LANES, load, splat, store
-
-
-class SourceTable(NamedTuple):
-    """Where the pixels of a line come from: `source[first] * (1 - weight) + source[second] * weight`."""
-
-    first: npt.NDArray[np.int64]
-    second: npt.NDArray[np.int64]
-    weight: npt.NDArray[np.float32]
-
-
-@functools.lru_cache(maxsize=256)
-def source_table(num_source: int, num_target: int, factor: float, *, centred: bool, rows: bool) -> SourceTable:
-    """The table of a line of `num_target` pixels, `factor` source pixels apart.
-
-    Centred: pixel i lies at (i + 0.5) * factor - 0.5 in double, rounded to float, as `cv2.resize` has it; columns
-    beyond the border take its value, rows keep their weight between two equal rows. Else: at i * factor in float, as
-    `cv2.cuda.resize` has it.
-    """
-    index = np.arange(num_target)
-    if centred:
-        place = ((index + 0.5) * factor - 0.5).astype(np.float32)
-    else:
-        place = index.astype(np.float32) * np.float32(factor)
-    first = np.floor(place).astype(np.int64)
-    weight = place - first.astype(np.float32)
-    if centred and not rows:
-        weight[(first < 0) | (first >= num_source - 1)] = 0
-    return SourceTable(np.clip(first, 0, num_source - 1), np.clip(first + 1, 0, num_source - 1), weight)
 
 
 @compiled_function
@@ -60,7 +30,7 @@ def resize_rows(
     lines: Any,
     factor: Any,
 ) -> None:
-    """Rows `begin` to `end` of the target, `width` columns, times `factor` (a double; the product is rounded once).
+    """Rows `begin` to `end` of the target, `width` columns, times `factor`.
 
     The tables of columns and rows begin at `columns` and `rows` of `tables` (pointers). `lines` is room for two target
     rows, rounded up to whole vectors. The target's columns beyond the image, up to whole vectors, are set to 0.
@@ -84,10 +54,8 @@ def resize_rows(
         vertical = splat(weight[rows + y])
         out = y * target_stride
         for x in range(0, padded, LANES):
-            store(target, out + x, linear(load(lines, upper + x), load(lines, lower + x), vertical))
-        if factor != 1.0:
-            for x in range(width):
-                target[out + x] = np.float32(np.float64(target[out + x]) * factor)
+            value = linear(load(lines, upper + x), load(lines, lower + x), vertical)
+            store(target, out + x, value * splat(factor))
         for x in range(width, padded):
             target[out + x] = np.float32(0.0)
 

@@ -6,7 +6,7 @@ touches a window of k + 2 rows at a time, which stays in the cache, instead of t
 
 Rows, in float32, `stride` elements a component, zeros beyond the image:
 flow u1, u2 (, u3); dual p11, p12, p21, p22 (, p31, p32), with a row of zeros above the first; constants dI1/dx, dI1/dy,
-rho_c, -1/|grad I1|^2.
+rho_c, -|grad I1|^2.
 
 Where the number of iterations depends on their result (variant `cpu`), a pass is a guess: it goes from one pair of
 buffers to the other, and where the stop lies inside it, it is done again from the kept state up to there.
@@ -47,13 +47,13 @@ def primal_row(
     p11_before, p21_before, p31_before = splat(0.0), splat(0.0), splat(0.0)
     for x in range(0, padded, LANES):
         i1x, i1y = load(constants, c + x), load(constants, c + stride + x)
-        rho_c, minus_inverse = load(constants, c + 2 * stride + x), load(constants, c + 3 * stride + x)
+        rho_c, minus_square = load(constants, c + 2 * stride + x), load(constants, c + 3 * stride + x)
         u1, u2 = load(flow, u + x), load(flow, u + stride + x)
         rho = residual(rho_c, i1x, i1y, u1, u2)
         if gamma is not None:
             u3 = load(flow, u + 2 * stride + x)
-            rho = fma(u3, splat(gamma), rho)
-        step = threshold(rho, minus_inverse, limit_lanes)
+            rho = rho + u3 * splat(gamma)
+        step = threshold(rho, minus_square, limit_lanes)
         p11, p21 = load(dual, p + x), load(dual, p + 2 * stride + x)
         div1 = _divergence(dual, p11, p11_before, p + stride + x, above + stride + x)
         div2 = _divergence(dual, p21, p21_before, p + 3 * stride + x, above + 3 * stride + x)

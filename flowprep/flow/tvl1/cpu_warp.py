@@ -96,7 +96,7 @@ def warp_rows(
     lines: Any,
     corners: Any,
 ) -> None:
-    """Constants of the iterations for rows `begin` to `end`: dI1/dx, dI1/dy, rho_c, -1/|grad I1|^2, line by line.
+    """Constants of the iterations for rows `begin` to `end`: dI1/dx, dI1/dy, rho_c, -|grad I1|^2, line by line.
 
     `image` is I0, `planes` are I1's; `a` is the cubic's constant. `lines` is room for four lines of the stride,
     `corners` for an int64 a block. A row is done in three loops, since what one block computes from first to last takes
@@ -125,7 +125,7 @@ def warp_rows(
             store(constants, out + stride + x, i1y)
             store(constants, out + 2 * stride + x, warped)
         for x in range(0, padded, LANES):
-            rho_c, minus_inverse = linearise(
+            rho_c, minus_square = linearise(
                 load(constants, out + 2 * stride + x),
                 load(constants, out + x),
                 load(constants, out + stride + x),
@@ -134,7 +134,7 @@ def warp_rows(
                 load(flow, u + stride + x),
             )
             store(constants, out + 2 * stride + x, rho_c)
-            store(constants, out + 3 * stride + x, minus_inverse)
+            store(constants, out + 3 * stride + x, minus_square)
 
 
 @device_function

@@ -4,6 +4,10 @@ These functions are plain Python on numbers. The CPU kernels compile them for ve
 kernels for single pixels, and tests run them as they stand. They use nothing but operators, `min`, `max` and the three
 functions at the head, which a target may replace by instructions of its own; none of them branches.
 
+Note [roundings of u]: what makes u (`residual`, `threshold`, `primal_step`) has OpenCV's operations in OpenCV's order,
+without `fma`; what makes p has `fma`, and one inverse for two divisions, since that is where the time is. Docs/log.md
+has what each of OpenCV's roundings costs, and what it is good for.
+
 Symbols as in Zach, Pock, Bischof, "A Duality Based Approach for Realtime TV-L1 Optical Flow" (DAGM 2007), and Sanchez,
 Meinhardt-Llopis, Facciolo (IPOL 3, 2013): u flow, p dual variables, rho residual, theta coupling, lambda data weight.
 """
@@ -16,8 +20,8 @@ from typing import Any
 FLT_EPSILON = 1.1920929e-07
 """Squared gradients up to this count as none (OpenCV)."""
 
-_STEEP = 1e30
-"""Stands for 1 / 0 where there is no gradient: large, and finite times zero."""
+_FLAT = 1e-30
+"""Stands for |grad|^2 where there is no gradient: what is divided by it is beyond every limit, and zero stays zero."""
 
 
 def fma(x: Any, y: Any, z: Any) -> Any:
@@ -58,26 +62,26 @@ def cubic_weights(t: Any, a: Any) -> Any:
 
 
 def linearise(warped: Any, i1x: Any, i1y: Any, i0: Any, u1: Any, u2: Any) -> Any:
-    """What a warp leaves for the iterations: rho_c = I1(x + u0) - <grad I1, u0> - I0, and -1 / |grad I1|^2.
+    """What a warp leaves for the iterations: rho_c = I1(x + u0) - <grad I1, u0> - I0, and -|grad I1|^2.
 
-    Zach et al., equation 9. Where there is no gradient the second is a large negative number.
+    Zach et al., equation 9. Where there is no gradient the second is a negative number that is nearly 0.
     """
     square = i1x * i1x + i1y * i1y
     rho_c = ((warped - i1x * u1) - i1y * u2) - i0
-    return rho_c, select(square > FLT_EPSILON, -1.0 / max(square, FLT_EPSILON), -_STEEP)
+    return rho_c, select(square > FLT_EPSILON, -square, -_FLAT)
 
 
 def residual(rho_c: Any, i1x: Any, i1y: Any, u1: Any, u2: Any) -> Any:
     """Rho(u) = rho_c + <grad I1, u>."""
-    return fma(i1y, u2, fma(i1x, u1, rho_c))
+    return rho_c + (i1x * u1 + i1y * u2)
 
 
-def threshold(rho: Any, minus_inverse: Any, limit: Any) -> Any:
+def threshold(rho: Any, minus_square: Any, limit: Any) -> Any:
     """How far along grad I1 the data term moves u, for limit = lambda * theta (Zach et al., equation 12).
 
     The three cases of the equation are one clamp: -rho / |grad I1|^2 between -limit and limit.
     """
-    return max(min(rho * minus_inverse, limit), -limit)
+    return max(min(rho / minus_square, limit), -limit)
 
 
 def divergence(p1: Any, p1_left: Any, p2: Any, p2_above: Any) -> Any:
@@ -87,7 +91,7 @@ def divergence(p1: Any, p1_left: Any, p2: Any, p2_above: Any) -> Any:
 
 def primal_step(u: Any, step: Any, i1_derivative: Any, div_p: Any, theta: Any) -> Any:
     """U = v + theta * div p, with v = u + step * dI1 (Zach et al., equations 10 and 12)."""
-    return fma(theta, div_p, fma(step, i1_derivative, u))
+    return (u + step * i1_derivative) + theta * div_p
 
 
 def dual_step(p1: Any, p2: Any, ux: Any, uy: Any, taut: Any) -> Any:

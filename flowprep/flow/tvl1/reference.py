@@ -9,9 +9,10 @@ Sources: C. Zach, T. Pock, H. Bischof, "A Duality Based Approach for Realtime TV
 Zach; J. Sanchez Perez, E. Meinhardt-Llopis, G. Facciolo, "TV-L1 Optical Flow Estimation", IPOL 3 (2013) 137-150, cited
 as IPOL; the behaviour of OpenCV, which differs from both and between its two variants.
 
-Variant `cpu` is equal in every bit to `cv2.optflow.DualTVL1OpticalFlow` of the x86-64 wheel of OpenCV 5.0.0 with IPP
+Variant `cpu` is equal in every bit to `cv2.optflow.DualTVL1OpticalFlow` of the x86-64 wheel of OpenCV 5.1.0 with IPP
 off (`tests/prep/test_tvl1_reference.py`), and so are its numbers of iterations. Two things differ: the last bits of a
 pyramid with `scale_step` exactly 1/2 (see `resize_cpu`), and processors without AVX2 (see reference_sampling.py).
+OpenCV 5.0.0 differs in one more, see `scaled`.
 
 Variant `cuda` follows the source of `cv2.cuda.OpticalFlowDual_TVL1` of OpenCV 4 and 5; the compiler of a CUDA build
 joins products and sums into FMA as it likes, here each is rounded. An initial flow, which OpenCV ignores there, counts.
@@ -126,7 +127,7 @@ def _solve(
     if initial_flow is not None:
         u[:2] = [_padded(initial_flow[..., k]) for k in (0, 1)]
         for _ in range(coarsest):
-            u[:2] = [scaled(coarser(component, parameters), parameters.scale_step, parameters) for component in u[:2]]
+            u[:2] = [scaled(coarser(component, parameters), parameters.scale_step) for component in u[:2]]
     for level in range(coarsest, -1, -1):
         if level < coarsest:
             u = upsampled(u, levels[level][0].shape, parameters)
@@ -148,14 +149,16 @@ def upsampled(u: Flow, shape: tuple[int, ...], parameters: Parameters) -> Flow:
     inverse_y, inverse_x = 1 / (height / u[0].shape[0]), 1 / (width / u[0].shape[1])
     resize = resize_cuda if isinstance(parameters, TVL1CUDAParameters) else resize_cpu
     finer = [resize(component, height, width, inverse_y, inverse_x) for component in u]
-    return [scaled(component, 1 / parameters.scale_step, parameters) for component in finer[:2]] + finer[2:]
+    return [scaled(component, 1 / parameters.scale_step) for component in finer[:2]] + finer[2:]
 
 
-def scaled(component: Image, factor: float, parameters: Parameters) -> Image:
-    """One component times a factor; variant `cuda` in float32, variant `cpu` in float64."""
-    if isinstance(parameters, TVL1CUDAParameters):
-        return component * np.float32(factor)
-    return (component.astype(np.float64) * factor).astype(np.float32)
+def scaled(component: Image, factor: float) -> Image:
+    """One component times a factor, both float32, as OpenCV does since 5.1.
+
+    On the CPU, 5.0 and 4.x multiply in double and round the product. That is the same where float32 holds the factor,
+    as it does the 1 / 0.8 of the default `scale_step`; a `scale_step` of 0.7, or an initial flow, has other last bits.
+    """
+    return component * np.float32(factor)
 
 
 # -- one level ---------------------------------------------------------------------------------------------------------
