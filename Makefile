@@ -41,6 +41,7 @@ bench: setup
 	$(BIN)/python benchmarks/bench_stages.py
 	$(BIN)/python benchmarks/bench_memory.py
 	$(BIN)/python benchmarks/bench_read.py
+	$(BIN)/python benchmarks/bench_loader.py
 	$(BIN)/python benchmarks/bench_tvl1.py all
 	$(BIN)/python benchmarks/bench_help.py
 

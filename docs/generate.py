@@ -19,6 +19,7 @@ from flowprep.config import BACKENDS
 from flowprep.flow.parameters import parse_parameters
 from flowprep.records import REASONS, RETRIED_BY_DEFAULT
 from flowprep.settings import Settings
+from flowprep_cli.fusion_main import cli as fusion_cli
 from flowprep_cli.main import cli, main
 
 DOCS = Path(__file__).parent
@@ -38,13 +39,14 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        "Written by `docs/generate.py` from the commands themselves; do not edit. `flowprep COMMAND --help` says the",
+        "Written by `docs/generate.py` from the commands themselves; do not edit. `--help` after a command says the",
         "same. What `--json` prints goes to stdout, everything else that `extract`, `flow` and `synth` say to stderr.",
         "",
         f"Exit codes. {' '.join(_exit_codes().split())}",
     ]
-    for name in sorted(cli.commands):
-        lines += ["", *_command(f"flowprep {name}", cli.commands[name])]
+    for program, group in (("flowprep", cli), ("fusion-train", fusion_cli)):
+        for name in sorted(group.commands):
+            lines += ["", *_command(f"{program} {name}", group.commands[name])]
     lines += ["", "## Flow parameters", "", *_flow_parameters()]
     return "\n".join(lines) + "\n"
 

@@ -157,3 +157,180 @@ class ModelSettings(Settings):
         """The share that dropout drops in `spatial` or `temporal` of this network."""
         own: float = self.spatial_dropout if stream == "spatial" else self.temporal_dropout
         return self.fused_dropout if self.network == "fused" and self.fused_dropout is not None else own
+
+
+_BY_PROTOCOL = {
+    "paper": {"tau_min": 1, "tau_max": 10, "test_tau": 10, "crops": "borders"},
+    "authors": {"tau_min": 5, "tau_max": 15, "test_tau": 15, "crops": "diagonal"},
+}
+"""What the settings that are left out become. The paper names no tau for testing: there it is the largest of training,
+as in the released code."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings(Settings):
+    """Which frames of a video a network sees, and how they are cropped. See docs/fusion-data.md.
+
+    A field of which the protocol decides is None only until the object is made.
+    """
+
+    protocol: str = setting(
+        "paper",
+        "paper, or authors: indices, crops and flip as the released code has them.",
+        choices=("paper", "authors"),
+    )
+    num_chunks: int = setting(5, "T, the chunks of a clip.", minimum=1, maximum=1000)
+    stack_length: int = setting(10, "L, the flow fields around the frame of a chunk.", minimum=1, maximum=100)
+    tau_min: int | None = setting(None, "Smallest distance of two chunks in training.", minimum=1, maximum=1000)
+    tau_max: int | None = setting(None, "Largest distance of two chunks in training.", minimum=1, maximum=1000)
+    test_tau: int | None = setting(None, "Distance of two chunks in evaluation.", minimum=1, maximum=1000)
+    num_test_clips: int = setting(
+        10, "Clips of a video in evaluation, spread evenly: 25 with one chunk for single streams.", minimum=1
+    )
+    test_flip: bool = setting(True, "Evaluate each clip mirrored too.")
+    crop_size: int = setting(224, "Side of the network's input in pixels.", minimum=8, maximum=4096)
+    crops: str | None = setting(
+        None,
+        "Where training crops lie: borders (y and x each near a border), diagonal (top left or bottom right, as the "
+        "released code has it), corners (four corners and the centre, sides of 3/4 to 8/7 in four steps).",
+        choices=("borders", "diagonal", "corners"),
+    )
+    jitter: float = setting(
+        0.25,
+        "Height and width of a crop differ from its size by up to this share, each by itself.",
+        minimum=0,
+        maximum=0.9,
+    )
+    border: float = setting(
+        0.25, "Crops lie at most this share of the free space from a border; 0.5 is anywhere.", minimum=0, maximum=0.5
+    )
+    flip: bool = setting(True, "Mirror every second clip of training, by chance.")
+    interpolation: str = setting(
+        "bicubic", "How crops are resized; both with antialiasing, as Pillow.", choices=("bicubic", "bilinear")
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value in _BY_PROTOCOL[self.protocol].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        if self.taus[0] > self.taus[1]:
+            raise SettingsError(
+                f"`tau_min` must be at most `tau_max`, got {self.tau_min} and {self.tau_max}; "
+                f"left out, protocol {self.protocol} has {_BY_PROTOCOL[self.protocol]['tau_min']} and "
+                f"{_BY_PROTOCOL[self.protocol]['tau_max']}"
+            )
+
+    @property
+    def taus(self) -> tuple[int, int]:
+        """Smallest and largest distance of two chunks in training."""
+        assert self.tau_min is not None
+        assert self.tau_max is not None
+        return self.tau_min, self.tau_max
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(Settings):
+    """How a network is trained. See docs/fusion-training.md."""
+
+    split: str = setting("1", "Name of the official split.")
+    val: str = setting(
+        "groups",
+        "What is held out for the learning rate, the choice of the network and the late fusion's weights: whole groups "
+        "of the training list, nothing, or the test list (as the released code does; every figure then says so).",
+        choices=("groups", "none", "test"),
+    )
+    val_share: float = setting(0.1, "Share of the training list that is held out.", above=0, maximum=0.5)
+    num_val_clips: int = setting(5, "Clips of a held-out video, not mirrored.", minimum=1, maximum=1000)
+    seed: int = setting(0, "Of initial weights, order, clips, crops and dropout.", minimum=0, maximum=2**31)
+    batch_size: int = setting(96, "Videos of a step, of all processes together.", minimum=1)
+    videos_at_once: int = setting(
+        8, "Videos in memory at a time; gradients are added up to `batch_size`.", minimum=1, maximum=4096
+    )
+    num_epochs: int = setting(20, "Epochs at most.", minimum=1)
+    passes: int = setting(1, "Times that an epoch goes through the training list.", minimum=1)
+    rates: str = setting(
+        "1e-3",
+        "Learning rate of each epoch, as in 3x1e-3,5x5e-4; the last one stays. Where `schedule` is plateau, the first "
+        "one is where it starts.",
+    )
+    schedule: str | None = setting(
+        None,
+        "fixed: `rates`. plateau: a tenth whenever the held-out accuracy has not risen for `patience` epochs. "
+        "[default: plateau where groups are held out, else fixed]",
+        choices=("fixed", "plateau"),
+    )
+    patience: int = setting(2, "Epochs without a gain after which a plateau is one.", minimum=1)
+    num_drops: int = setting(2, "Times that a plateau lowers the rate; the next one ends the training.", minimum=0)
+    head_epochs: int = setting(0, "Epochs at the start in which the prediction layer alone is trained.", minimum=0)
+    momentum: float = setting(0.9, "Of stochastic gradient descent.", minimum=0, maximum=1)
+    reset_momentum: bool = setting(False, "Forget the momentum at the start of every epoch, as the released code does.")
+    weight_decay: float = setting(5e-4, "Of weights.", minimum=0)
+    bias_rate: float = setting(1.0, "Learning rate of biases, times that of weights.", minimum=0)
+    bias_decay: bool = setting(True, "Decay biases too.")
+    precision: str = setting(
+        "float32", "Of activations: float32, or bfloat16 where that is safe.", choices=("float32", "bfloat16")
+    )
+    compiled: bool = setting(False, "Compile the network with torch.compile; slow to start.")
+    deterministic: bool = setting(False, "The same numbers from the same run, on CUDA at some cost.")
+    num_threads: int = setting(0, "Threads that decode; 0 is one a core.", minimum=0, maximum=4096)
+    log_every: int = setting(10, "Steps from one line of the log to the next.", minimum=1)
+    save_every: int = setting(200, "Steps from one checkpoint to the next; there is one after every epoch.", minimum=1)
+    tensorboard: bool = setting(False, "Write what is logged for TensorBoard too.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.schedule == "plateau" and self.val == "none":
+            raise SettingsError("`schedule` plateau needs held-out videos; set `val` to groups, or `schedule` to fixed")
+        if self.batch_size % self.videos_at_once:
+            raise SettingsError(
+                f"`batch_size` must be a multiple of `videos_at_once`, got {self.batch_size} and {self.videos_at_once}"
+            )
+        self.rate_of_epochs()
+
+    @property
+    def by_plateau(self) -> bool:
+        """Whether the held-out accuracy decides on the learning rate."""
+        return self.schedule == "plateau" or (self.schedule is None and self.val == "groups")
+
+    def rate_of_epochs(self) -> tuple[float, ...]:
+        """The learning rates that `rates` lists, one an epoch."""
+        found: list[float] = []
+        for entry in self.rates.split(","):
+            count, times, rate = entry.strip().rpartition("x")
+            try:
+                repeats, value = int(count) if times else 1, float(rate)
+            except ValueError:
+                repeats, value = 0, 0.0
+            if repeats < 1 or not 0 < value < float("inf"):
+                raise SettingsError(f"`rates` must be rates above 0 as in 3x1e-3,5x5e-4, got {self.rates!r}")
+            found += [value] * repeats
+        return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings(Settings):
+    """How a network is evaluated; which clips it sees is said by `DataSettings`. None of these changes a score."""
+
+    videos_at_once: int = setting(1, "Videos decoded into a batch.", minimum=1, maximum=4096)
+    clips_at_once: int = setting(5, "Clips that pass through the network at a time.", minimum=1, maximum=4096)
+    num_threads: int = setting(0, "Threads that decode; 0 is one a core.", minimum=0, maximum=4096)
+    precision: str = setting("float32", "Of activations.", choices=("float32", "bfloat16"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionSettings(Settings):
+    """All of one network: what it is, what it sees, how it is trained and evaluated. Checkpoints hold it."""
+
+    model: ModelSettings
+    data: DataSettings
+    train: TrainSettings
+    evaluate: EvaluateSettings
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model.stack_length != self.data.stack_length:
+            raise SettingsError(
+                f"`model.stack_length` and `data.stack_length` must be equal, got {self.model.stack_length} and "
+                f"{self.data.stack_length}"
+            )

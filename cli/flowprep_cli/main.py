@@ -1,20 +1,17 @@
-"""Entry point of `flowprep`: the group of commands, and errors as one sentence with an exit code."""
+"""Entry point of `flowprep`: the group of its commands."""
 
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import sys
 
 import click
 
 from flowprep import __version__
-from flowprep.errors import FlowprepError
 from flowprep_cli.adopt import adopt
 from flowprep_cli.bench import bench
 from flowprep_cli.convert import convert
 from flowprep_cli.doctor import doctor
+from flowprep_cli.entry import leave_with
 from flowprep_cli.extract import extract
 from flowprep_cli.flow import flow
 from flowprep_cli.info import info
@@ -51,23 +48,4 @@ def main() -> None:
     logging.getLogger("flowprep").addHandler(logging.NullHandler())
     # But that kernels are being compiled, or cannot be kept, is said nowhere else.
     logging.getLogger("flowprep.flow").addHandler(logging.StreamHandler())
-    # A batch system ends a job with SIGTERM: stop as cleanly as for Ctrl-C. A run takes over both while it works.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        # click prints usage errors itself and leaves with 2; commands return their exit code.
-        code = cli.main(standalone_mode=False, prog_name="flowprep")
-    except click.exceptions.Exit as leave:
-        code = leave.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except FlowprepError as error:
-        click.echo(f"Error: {error}", err=True)
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("Stopped. What was committed is kept; run the same command again to resume.", err=True)
-        code = 3
-    except BrokenPipeError:  # the reader of stdout has gone, e.g. `flowprep info OUT | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+    leave_with(cli, "flowprep", stopped="Stopped. What was committed is kept; run the same command again to resume.")

@@ -253,6 +253,7 @@ def test_package_says_that_it_is_typed(package: str) -> None:
 # -- a light start -----------------------------------------------------------------------------------------------------
 
 COMMAND = str(Path(sys.executable).with_name("flowprep"))
+FUSION_COMMAND = str(Path(sys.executable).with_name("fusion-train"))
 
 
 @pytest.mark.parametrize(
@@ -263,8 +264,12 @@ COMMAND = str(Path(sys.executable).with_name("flowprep"))
         [COMMAND, "extract", "--help"],
         [COMMAND, "flow", "--help"],
         [COMMAND, "synth", "--help"],
+        [FUSION_COMMAND, "--help"],
+        [FUSION_COMMAND, "check", "--help"],
     ],
-    ids=lambda command: " ".join(command[-2:]) if command[0] == COMMAND else command[-1],
+    ids=lambda command: (
+        command[-1] if command[0] == sys.executable else " ".join([Path(command[0]).name, *command[1:]])
+    ),
 )
 def test_starts_without_heavy_libraries(command: list[str]) -> None:
     environment = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}

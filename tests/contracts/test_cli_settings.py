@@ -30,6 +30,7 @@ from flowprep.config import (
 from flowprep.errors import SettingsError
 from flowprep.settings import Settings
 from flowprep_cli.extract import content_settings
+from flowprep_cli.fusion_main import cli as fusion_cli
 from flowprep_cli.main import cli
 from flowprep_cli.options import parse_parameters, parse_size, settings_from
 
@@ -191,13 +192,13 @@ def test_choices_and_help_are_those_of_the_field(command: str) -> None:
         assert [*option.opts, *option.secondary_opts] == field.metadata["option"].split("/"), path
 
 
-@pytest.mark.parametrize("command", cli.commands)
-def test_every_option_has_a_help_text_that_ends_as_a_sentence(command: str) -> None:
-    for parameter in cli.commands[command].params:
+@pytest.mark.parametrize("command", [*cli.commands.values(), *fusion_cli.commands.values()], ids=lambda c: c.name)
+def test_every_option_has_a_help_text_that_ends_as_a_sentence(command: click.Command) -> None:
+    for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert re.search(r"(\.|\])$", parameter.help or ""), parameter.name
-    assert cli.commands[command].help
-    assert cli.commands[command].short_help
+    assert command.help
+    assert command.short_help
 
 
 def test_help_shows_no_escapes() -> None:

@@ -7,11 +7,23 @@ from pathlib import Path
 from typing import Any
 
 FLOWPREP = Path(sys.executable).with_name("flowprep")
+FUSION_TRAIN = FLOWPREP.with_name("fusion-train")
 
 
 def flowprep(*arguments: str | Path, cwd: Path | None = None, expect: int = 0) -> subprocess.CompletedProcess[str]:
     """Run `flowprep` and check its exit code."""
-    command = [str(FLOWPREP), *map(str, arguments)]
+    return _run(FLOWPREP, arguments, cwd, expect)
+
+
+def fusion_train(*arguments: str | Path, cwd: Path | None = None, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run `fusion-train` and check its exit code."""
+    return _run(FUSION_TRAIN, arguments, cwd, expect)
+
+
+def _run(
+    program: Path, arguments: tuple[str | Path, ...], cwd: Path | None, expect: int
+) -> subprocess.CompletedProcess[str]:
+    command = [str(program), *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=280, check=False)
     assert result.returncode == expect, f"exit code {result.returncode}, not {expect}\n{result.stdout}\n{result.stderr}"
     assert "Traceback" not in result.stderr, result.stderr

@@ -1,0 +1,35 @@
+"""How a group of commands is run: errors become one sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import click
+
+from flowprep.errors import FlowprepError
+
+
+def leave_with(group: click.Group, name: str, *, stopped: str) -> None:
+    """Run the command that was given and leave with its exit code; `stopped` is said where it was interrupted."""
+    # A batch system ends a job with SIGTERM: stop as cleanly as for Ctrl-C. A run takes over both while it works.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        # click prints usage errors itself and leaves with 2; commands return their exit code.
+        code = group.main(standalone_mode=False, prog_name=name)
+    except click.exceptions.Exit as leave:
+        code = leave.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except FlowprepError as error:
+        click.echo(f"Error: {error}", err=True)
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo(stopped, err=True)
+        code = 3
+    except BrokenPipeError:  # the reader of stdout has gone, e.g. `flowprep info OUT | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)

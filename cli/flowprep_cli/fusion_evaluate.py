@@ -1,0 +1,53 @@
+"""`fusion-train evaluate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from flowprep_cli.fusion_options import data_argument, device_option
+
+
+@click.command(short_help="Scores and accuracies of a trained network.")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@data_argument
+@click.option("--part", type=click.Choice(["test", "validation"]), default="test", show_default=True,
+              help="The test list, or what was held out of the training.")  # fmt: skip
+@click.option("--split", metavar="NAME", help="Official split. [default: that of the training]")
+@click.option("--out", type=click.Path(path_type=Path),
+              help="Folder of the score files. [default: that of the checkpoint]")  # fmt: skip
+@device_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def evaluate(
+    *, checkpoint: Path, data: Path, part: str, split: str | None, out: Path | None, device: str, as_json: bool
+) -> int:
+    """Evaluate the network of the file CHECKPOINT on the store DATA, and write PART_TOWER.npz for each tower.
+
+    Single streams see 25 frames of a video, fused networks its clips, all also mirrored, and whole frames.
+    """
+    from flowprep.stores import open_store
+    from flowprep_cli.tables import print_columns
+    from fusion_train.evaluate import evaluate as scores_of
+    from fusion_train.metrics import measure
+    from fusion_train.runtime import started
+
+    with open_store(data) as store, started(device) as runtime:
+        tables = scores_of(checkpoint, store, part=part, split=split, runtime=runtime)
+        if not runtime.is_main:
+            return 0
+        lines = [["tower", "top-1", "95 %", "top-5", "mean class", "scores"]]
+        found = {}
+        for tower, table in tables.items():
+            path = (out or checkpoint.parent) / f"{part}_{tower}.npz"
+            table.save(path)
+            metrics = found[tower] = measure(table)
+            low, high = metrics.top1.interval
+            lines.append([tower, f"{100 * metrics.top1.value:.2f}", f"{100 * low:.2f} to {100 * high:.2f}",
+                          f"{100 * metrics.top5.value:.2f}", f"{100 * metrics.mean_class:.2f}", str(path)])  # fmt: skip
+    if as_json:
+        click.echo(json.dumps({tower: metrics.to_json() for tower, metrics in found.items()}, indent=2))
+    else:
+        print_columns(lines)
+    return 0

@@ -1,0 +1,110 @@
+"""Checkpoints: all that a stopped training needs to go on as if it had not stopped, in one file without code in it.
+
+The file appears whole, by rename, so a process that is killed while it writes leaves the one before. Random numbers are
+not in it, see Note [random numbers by step].
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, final
+
+import torch
+from torch import Tensor
+
+from flowprep.errors import MissingDataError, StoreError
+from flowprep.stores import Store, find_manifest
+from fusion_train.config import FusionSettings
+
+FORMAT = 1
+_KIND = "fusion-train-checkpoint"
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Checkpoint:
+    """A network in training, or trained (`training` is None): `network` is its state dict.
+
+    `training` has plain numbers, texts and tensors: optimiser, schedule, position of the loader, step. `classes` are
+    the names of the logits.
+    """
+
+    settings: FusionSettings
+    manifest_sha256: str
+    classes: tuple[str, ...]
+    network: Mapping[str, Tensor]
+    training: Mapping[str, Any] | None = None
+
+    def save(self, path: Path) -> None:
+        """Write the file."""
+        content = {
+            "kind": _KIND,
+            "format": FORMAT,
+            "settings": self.settings.to_json(),
+            "manifest_sha256": self.manifest_sha256,
+            "classes": list(self.classes),
+            "network": dict(self.network),
+            "training": None if self.training is None else dict(self.training),
+        }
+        with whole_file(path) as file:
+            torch.save(content, file)
+
+    @classmethod
+    def load(cls, path: Path) -> Checkpoint:
+        """Read a file onto the CPU; nothing in it is executed.
+
+        Raises:
+            MissingDataError: There is no such file.
+            StoreError: It is damaged, or no checkpoint of this format.
+        """
+        if not path.is_file():
+            raise MissingDataError(f"there is no checkpoint {path}; `fusion-train train` writes one")
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            if (content["kind"], content["format"]) != (_KIND, FORMAT):
+                raise StoreError(f"{path} is not a checkpoint of format {FORMAT}; train again")
+            return cls(
+                settings=FusionSettings.from_json(content["settings"]),
+                manifest_sha256=content["manifest_sha256"],
+                classes=tuple(content["classes"]),
+                network=content["network"],
+                training=content["training"],
+            )
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+            if isinstance(error, StoreError):
+                raise
+            reason = str(error).partition("\n")[0]
+            raise StoreError(f"{path} is damaged or no checkpoint ({reason}); delete it to train again") from error
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that gets its name when all is written and on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with unfinished.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def data_fingerprint(store: Store) -> str:
+    """SHA-256 of the manifest, which holds that of every stored video."""
+    return file_sha256(find_manifest(store.path))

@@ -1,0 +1,1 @@
+"""From a store to batches: splits, clip indices, decoding, crops. Only `batch`, `augment` and `loader` need torch."""

@@ -1,0 +1,114 @@
+"""Which videos are for training, for validation and for the test, by the official splits of a store.
+
+A *group* is what videos of a class have in common that a network could learn instead of the action: UCF101 numbers its
+groups (`_g01_`), HMDB51's files begin with their source, Kinetics' ids with that of the YouTube video. Groups are taken
+within a class: the official lists of UCF101 and HMDB51 keep them apart so (of HMDB51's sources 133 to 149 are in both
+parts, but under different classes).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from flowprep.errors import DatasetError, SettingsError
+from flowprep.stores import Store
+from flowprep.stores.splitsfile import read_splits
+from fusion_train.data.draws import Draws
+
+VALIDATIONS = ("groups", "none", "test")
+
+_NUMBERED = re.compile(r".*_(g\d+)_c\d+")
+_HMDB51 = re.compile(r"(.+)_[fhlu]_(?:cm|nm)_np\w+_(?:ba|fr|le|ri)_(?:bad|goo|med)_\d+")
+_KINETICS = re.compile(r"(.{11})_\d{6}_\d{6}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Ids of the stored videos of a split, in list order, and how many of each part are not stored."""
+
+    split: str
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    num_not_stored: Mapping[str, int]
+
+
+def read_parts(store: Store, split: str, *, validation: str = "groups", share: float = 0.1, seed: int = 0) -> Parts:
+    """The parts of a split ("1", "2", "3", or "official").
+
+    `validation` is "groups": whole groups worth about `share` of the training list are held out of it, see `held_out`;
+    "none": nothing is, and `Parts.validation` is empty; "test": it is the test list. Where a split has a part `val`
+    (Kinetics, Something-Something V2), that is what is called test here, since the labels of `test` are not public.
+
+    Raises SettingsError for a split or validation that does not exist, DatasetError if a part has no stored video.
+    """
+    if validation not in VALIDATIONS:
+        raise SettingsError(f"`validation` must be one of {', '.join(VALIDATIONS)}, got {validation!r}")
+    parts = named_parts(store, split)
+    stored = set(store.ids)
+    test_name = "val" if "val" in parts else "test"
+    ids = {name: tuple(filter(stored.__contains__, parts.get(part, ())))
+           for name, part in (("train", "train"), ("test", test_name))}  # fmt: skip
+    for name, found in ids.items():
+        if not found:
+            raise DatasetError(f"split {split} of {store.path} has no stored video in its part {name!r}")
+    train, apart = ids["train"], ids["test"] if validation == "test" else ()
+    if validation == "groups":
+        chosen = held_out({video_id: group_key(store, video_id) for video_id in train}, share=share, seed=seed)
+        apart = tuple(video_id for video_id in train if video_id in chosen)
+        train = tuple(video_id for video_id in train if video_id not in chosen)
+    missing = {part: sum(video_id not in stored for video_id in listed) for part, listed in parts.items()}
+    return Parts(split=split, train=train, validation=apart, test=ids["test"], num_not_stored=missing)
+
+
+def named_parts(store: Store, split: str) -> Mapping[str, tuple[str, ...]]:
+    """The parts of a split as the official lists have them. Raises SettingsError if there is no such split."""
+    splits = read_splits(store.path).splits
+    if split not in splits:
+        having = f"it has {', '.join(splits)}" if splits else "it has none, since it was made without official lists"
+        raise SettingsError(f"{store.path} has no split {split!r}; {having}")
+    return splits[split]
+
+
+def group_key(store: Store, video_id: str) -> tuple[str, str]:
+    """Class and group of a stored video."""
+    class_name = store.clip(video_id).class_name
+    return class_name, group_of(video_id, class_name)
+
+
+def group_of(video_id: str, class_name: str) -> str:
+    """The group of a video within its class, from its id; a video of unknown form is a group of its own."""
+    stem = video_id.rsplit("/", 1)[-1]
+    for pattern in (_NUMBERED, _HMDB51, _KINETICS):
+        if match := pattern.fullmatch(stem):
+            return match[1].removesuffix(f"_{class_name}")
+    return video_id
+
+
+def held_out(keys: Mapping[str, tuple[str, str]], *, share: float, seed: int) -> frozenset[str]:
+    """Ids of whole groups worth about `share` of the videos: of each class the groups whose hash with `seed` is least.
+
+    `keys` is id to class and group. What a class has too many or too few because groups are whole, the next ones make
+    up for. A class of one group keeps it.
+    """
+    classes: dict[str, dict[str, list[str]]] = {}
+    for video_id, (class_name, group) in keys.items():
+        classes.setdefault(class_name, {}).setdefault(group, []).append(video_id)
+    chosen: list[str] = []
+    due = 0.0
+    for class_name in sorted(classes):
+        groups = classes[class_name]
+        left = sum(map(len, groups.values()))
+        due += share * left
+        for group in _shuffled(groups, seed, class_name):
+            size = len(groups[group])
+            if len(chosen) + size / 2 <= due and left > size:
+                chosen += groups[group]
+                left -= size
+    return frozenset(chosen)
+
+
+def _shuffled(groups: Iterable[str], seed: int, class_name: str) -> Sequence[str]:
+    return sorted(groups, key=lambda group: (Draws(seed, "held out", class_name, group).bits(), group))

@@ -1,0 +1,153 @@
+"""Scores of videos: every clip and its mirror image through the network, whole frames, averaged before the softmax.
+
+Single streams see 25 frames of a video, spread evenly, and fused networks clips of T chunks (`DataSettings`). Frames
+are not cropped: the network is fully convolutional, and its map of logits is averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flowprep.errors import SettingsError
+from flowprep.stores import Store
+from flowprep.stores.splitsfile import read_splits
+from fusion_train.checkpoint import Checkpoint, data_fingerprint, file_sha256
+from fusion_train.config import DataSettings, EvaluateSettings
+from fusion_train.data.augment import network_inputs
+from fusion_train.data.dataset import ClipDataset
+from fusion_train.data.loader import ClipLoader
+from fusion_train.data.splits import read_parts
+from fusion_train.models.build import new_network
+from fusion_train.models.two_stream import Network
+from fusion_train.runtime import Runtime
+from fusion_train.scores import ScoreTable
+from fusion_train.training import streams_of
+
+PARTS = ("test", "validation")
+Scores = dict[str, NDArray[np.float32]]
+
+
+@torch.no_grad()
+def score(network: Network, dataset: ClipDataset, settings: EvaluateSettings, runtime: Runtime) -> dict[str, Scores]:
+    """By tower, the scores (C,) of each video of the data set by id: on every process, those of all.
+
+    Means over clips are taken in double and in their order, so they do not depend on how clips are batched, but for the
+    last bits of the network itself.
+    """
+    loader = ClipLoader(
+        dataset,
+        batch_size=settings.videos_at_once,
+        training=False,
+        rank=runtime.rank,
+        world_size=runtime.world_size,
+        num_threads=settings.num_threads,
+        pin_memory=runtime.device.type == "cuda",
+    )
+    was_training = network.training
+    network.eval()
+    rows: list[tuple[str, str, NDArray[np.float32]]] = []
+    for batch in loader:
+        rgb, flow = network_inputs(batch, runtime.device)
+        towers: dict[str, list[torch.Tensor]] = {}
+        for first in range(0, len(batch), settings.clips_at_once):
+            part = slice(first, first + settings.clips_at_once)
+            with runtime.autocast(settings.precision):
+                logits = network(None if rgb is None else rgb[part], None if flow is None else flow[part])
+            for name, values in logits.items():
+                towers.setdefault(name, []).append(values.cpu())
+        for name, parts in towers.items():
+            clips = torch.cat(parts).double()  # (clips of all videos, C)
+            for place, video_id in enumerate(batch.ids):
+                mean = clips[batch.video == place].mean(0)
+                rows.append((name, video_id, mean.float().numpy()))
+    network.train(was_training)
+    found: dict[str, Scores] = {}
+    for name, video_id, values in runtime.gathered(rows):
+        assert video_id not in found.setdefault(name, {}), "a video is evaluated once"
+        found[name][video_id] = values
+    return found
+
+
+def tables_of(
+    found: Mapping[str, Scores], dataset: ClipDataset, *, network: str, part: str, origin: Mapping[str, Any]
+) -> dict[str, ScoreTable]:
+    """Score tables by tower, in the order of the data set."""
+    classes = read_splits(dataset.store.path).classes
+    ids = [video.id for video in dataset.videos]
+    return {
+        tower: ScoreTable(
+            name=tower if tower == network else f"{network} {tower}",
+            part=part,
+            manifest_sha256=data_fingerprint(dataset.store),
+            ids=ids,
+            labels=np.array([video.label for video in dataset.videos], np.int64),
+            scores=np.stack([scores[video_id] for video_id in ids]),
+            classes=classes,
+            origin={**origin, "tower": tower, "skipped": list(dataset.skipped)},
+        )
+        for tower, scores in found.items()
+    }
+
+
+def network_of(checkpoint: Checkpoint, path: Path) -> Network:
+    """The network of a checkpoint, in evaluation mode. Raises SettingsError where its weights do not fit."""
+    network = new_network(checkpoint.settings.model, num_classes=len(checkpoint.classes))
+    try:
+        network.load_state_dict(dict(checkpoint.network))
+    except RuntimeError as error:
+        raise SettingsError(f"{path} does not fit its own settings: {str(error).partition(chr(10))[0]}") from error
+    return network.eval()
+
+
+def evaluate(
+    path: Path,
+    store: Store,
+    *,
+    part: str,
+    runtime: Runtime,
+    split: str | None = None,
+    data: DataSettings | None = None,
+    settings: EvaluateSettings | None = None,
+) -> dict[str, ScoreTable]:
+    """Score tables by tower of the network in a checkpoint, on the test or validation videos of its split.
+
+    Args:
+        path: The checkpoint.
+        store: Of the videos; another one than it was trained on must have the same classes.
+        part: `test` or `validation`.
+        runtime: This process; all processes get the whole tables.
+        split: Another one than that of the training.
+        data: Instead of the checkpoint's.
+        settings: Instead of the checkpoint's.
+
+    Raises:
+        SettingsError: There is no such part, no held-out video, or the store has other classes.
+    """
+    if part not in PARTS:
+        raise SettingsError(f"`part` must be one of {', '.join(PARTS)}, got {part!r}")
+    checkpoint = Checkpoint.load(path)
+    own = checkpoint.settings
+    if read_splits(store.path).classes != checkpoint.classes:
+        raise SettingsError(f"{path} is of other classes than {store.path}; evaluate it on its own data set")
+    split = split or own.train.split
+    parts = read_parts(store, split, validation=own.train.val, share=own.train.val_share, seed=own.train.seed)
+    ids: Sequence[str] = parts.test if part == "test" else parts.validation
+    if not ids:
+        raise SettingsError(f"{path} was trained on all videos of the training list, so none is left for validation")
+    dataset = ClipDataset(store, ids, data or own.data, streams=streams_of(own.model))
+    network = network_of(checkpoint, path).to(runtime.device)
+    found = score(network, dataset, settings or own.evaluate, runtime)
+    origin = {
+        "checkpoint_sha256": file_sha256(path),
+        "trained_on_manifest_sha256": checkpoint.manifest_sha256,
+        "settings": own.to_json(),
+        "data": dataset.settings.to_json(),
+        "held_out": own.train.val,
+    }
+    return tables_of(found, dataset, network=own.model.network, part=f"{part} {split}", origin=origin)

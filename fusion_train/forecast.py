@@ -1,0 +1,101 @@
+"""`--dry-run`: steps, parameters, memory and time of a run, from a few steps that are measured with random weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import resource
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from flowprep.stores import Store
+from flowprep.stores.splitsfile import read_splits
+from fusion_train.config import FusionSettings
+from fusion_train.data.dataset import ClipDataset
+from fusion_train.data.splits import read_parts
+from fusion_train.models.build import new_network
+from fusion_train.models.two_stream import Network
+from fusion_train.overrides import STAGES
+from fusion_train.runtime import Runtime
+from fusion_train.stages import DONE, SplitRun
+from fusion_train.training import Training, streams_of
+
+_NUM_MEASURED = 2
+_SHORT_SECONDS = 1.0
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """Of one stage. `seconds` is of all its epochs without evaluation; with a plateau it may end before that."""
+
+    split: str
+    stage: str
+    is_done: bool
+    num_steps: int
+    num_parameters: int
+    num_trained: int
+    memory_bytes: int
+    seconds: float
+
+
+def forecast(store: Store, run: SplitRun, runtime: Runtime) -> list[Forecast]:
+    """What each training of a split would take. Writes nothing, and needs no initial weights."""
+    return [_of_stage(store, run, stage, runtime) for stage in STAGES]
+
+
+def _of_stage(store: Store, run: SplitRun, stage: str, runtime: Runtime) -> Forecast:
+    settings = run.settings[stage]
+    train = settings.train
+    parts = read_parts(store, train.split, validation=train.val, share=train.val_share, seed=train.seed)
+    dataset = ClipDataset(store, parts.train, settings.data, streams=streams_of(settings.model))
+    network = new_network(settings.model, num_classes=len(read_splits(store.path).classes))
+    steps = Training(network, dataset, settings, runtime).steps_per_epoch * train.num_epochs
+    is_done = (run.folder / stage / DONE).exists()
+    seconds, memory = (0.0, 0) if is_done else _measured(network, dataset, settings, runtime)
+    return Forecast(
+        split=run.split,
+        stage=stage,
+        is_done=is_done,
+        num_steps=steps,
+        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        num_trained=sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
+        memory_bytes=memory,
+        seconds=seconds * steps,
+    )
+
+
+def _measured(network: Network, dataset: ClipDataset, settings: FusionSettings, runtime: Runtime) -> tuple[float, int]:
+    """Seconds a whole step, and the most memory."""
+    batch_size, most = settings.train.batch_size, settings.train.videos_at_once
+    # On a CPU a step of one large network takes minutes; then one video is enough to see.
+    at_once = most if runtime.device.type == "cuda" else 1
+    seconds = _seconds_a_step(network, dataset, settings, runtime, at_once)
+    if at_once < most and seconds < _SHORT_SECONDS:
+        at_once = most
+        seconds = _seconds_a_step(network, dataset, settings, runtime, at_once)
+    if runtime.device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated(runtime.device)
+    else:
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return seconds * batch_size / (at_once * runtime.world_size), memory
+
+
+def _seconds_a_step(
+    network: Network, dataset: ClipDataset, settings: FusionSettings, runtime: Runtime, at_once: int
+) -> float:
+    """Of so many videos a process; the first step is not counted."""
+    small = dataclasses.replace(settings.train, batch_size=at_once * runtime.world_size, videos_at_once=at_once)
+    training = Training(network, dataset, dataclasses.replace(settings, train=small), runtime)
+    training.begin_epoch()
+    taken = []
+    for batches in itertools.islice(training.batches(), 1 + _NUM_MEASURED):
+        start = time.perf_counter()
+        training.take_step(batches)  # ends with the losses on the CPU, so all is computed
+        taken.append(time.perf_counter() - start)
+    return statistics.fmean(taken[1:] or taken)

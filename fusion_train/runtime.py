@@ -1,0 +1,128 @@
+"""Where a network runs: device, precision, the processes of torchrun, and random numbers.
+
+Note [random numbers by step]: before every step the generators are seeded by (seed, step, rank) alone. So a resumed run
+draws what the uninterrupted one would have drawn, and a checkpoint needs no state of any generator.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, distributed, nn
+
+from flowprep.errors import SettingsError
+from fusion_train.data.draws import Draws
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """This process among `world_size`, and its device."""
+
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes files and reports."""
+        return self.rank == 0
+
+    def autocast(self, precision: str) -> torch.autocast:
+        """Where `precision` is bfloat16, what is safe in it is computed in it."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+    def seed_step(self, seed: int, step: int) -> None:
+        """Seed the generators of CPU and device for a step, see Note [random numbers by step]."""
+        torch.manual_seed(Draws("step", seed, step, self.rank).bits() >> 1)
+
+    def add_up(self, tensor: Tensor) -> None:
+        """Make `tensor` the sum over all processes, in place."""
+        if self.world_size > 1:
+            distributed.all_reduce(tensor)
+
+    def add_up_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Make gradients the sums over all processes; equal on all, as the order of addition is."""
+        if self.world_size > 1:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    distributed.all_reduce(parameter.grad)
+
+    def send_weights(self, network: nn.Module) -> None:
+        """Give all processes the weights of the first."""
+        if self.world_size > 1:
+            for tensor in network.state_dict().values():
+                distributed.broadcast(tensor, 0)
+
+    def gathered(self, rows: list[Any]) -> list[Any]:
+        """The rows of all processes, in all of them."""
+        if self.world_size == 1:
+            return rows
+        parts: list[Any] = [None] * self.world_size
+        distributed.all_gather_object(parts, rows)
+        return [row for part in parts for row in part]
+
+    def wait_for_all(self) -> None:
+        """Return when all processes are here, so that what the first has written is seen by the others."""
+        if self.world_size > 1:
+            distributed.barrier()
+
+
+@contextlib.contextmanager
+def started(device: str = "auto", *, deterministic: bool = False) -> Iterator[Runtime]:
+    """The runtime of this process; under torchrun it meets the others (nccl on CUDA, gloo elsewhere).
+
+    Raises:
+        SettingsError: The device is unknown or not here.
+    """
+    world_size, rank, local_rank = (
+        int(os.environ.get(name, default))
+        for name, default in (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
+    )
+    chosen = _device(device, local_rank)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    with _determinism(deterministic):
+        if world_size > 1:
+            distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        try:
+            yield Runtime(device=chosen, rank=rank, world_size=world_size)
+        finally:
+            if world_size > 1:
+                distributed.destroy_process_group()
+
+
+def _device(name: str, local_rank: int) -> torch.device:
+    found = torch.cuda.is_available()
+    if name == "auto":
+        name = "cuda" if found else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SettingsError(f"`device` must be auto, cpu, cuda or cuda:N, got {name!r}") from None
+    if device.type == "cuda":
+        if not found:
+            raise SettingsError("`device` cuda is not there: PyTorch finds no GPU; use cpu, or `flowprep doctor`")
+        device = torch.device("cuda", local_rank if device.index is None else device.index)
+        if device.index >= torch.cuda.device_count():
+            raise SettingsError(f"`device` {device} is not there: this machine has {torch.cuda.device_count()}")
+    return device
+
+
+@contextlib.contextmanager
+def _determinism(wanted: bool) -> Iterator[None]:
+    """Only deterministic kernels inside."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it is first used
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

@@ -1,0 +1,172 @@
+"""All that leads to one network's table: two streams, their late fusion, the fused network, late fusion of its towers.
+
+Everything is trained first, and only then is anything evaluated on the test list. A stage that has ended has left
+`done.json`, written last, and is not done again; one that was stopped goes on at its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from flowprep.errors import SettingsError, StoreError
+from flowprep.settings import differences
+from flowprep.stores import Store
+from flowprep.stores.splitsfile import read_splits
+from fusion_train.checkpoint import data_fingerprint, file_sha256, whole_file
+from fusion_train.config import FusionSettings
+from fusion_train.evaluate import evaluate
+from fusion_train.late_fusion import fuse, sweep
+from fusion_train.models.build import build_network
+from fusion_train.overrides import STAGES, overridden
+from fusion_train.protocols import full_settings
+from fusion_train.runtime import Runtime
+from fusion_train.scores import ScoreTable
+from fusion_train.train import LAST, NETWORK, lasting, train
+
+DONE = "done.json"
+Say = Callable[[str, Mapping[str, Any] | None], None]
+"""Called with the name of a stage, and with a line of its log, or None where it begins."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SplitRun:
+    """One split of a run: its folder, and the settings of the three networks."""
+
+    folder: Path
+    split: str
+    settings: Mapping[str, FusionSettings]
+
+
+def split_run(preset: str, split: str, folder: Path, sets: Sequence[str]) -> SplitRun:
+    """The settings of a split's networks; the fused one starts from the others.
+
+    Raises:
+        SettingsError: There is no such preset or setting.
+    """
+    settings = {}
+    for stage in STAGES:
+        found = overridden(full_settings(preset, stage), sets, stage=stage)
+        found = dataclasses.replace(found, train=dataclasses.replace(found.train, split=split))
+        if stage == "fused":
+            weights = {f"{stream}_weights": str(folder / stream / NETWORK) for stream in ("spatial", "temporal")}
+            # What it starts from has the last layers too, whatever the streams were initialised with.
+            model = dataclasses.replace(found.model, random_fc=False, **weights)  # type: ignore[arg-type]
+            found = dataclasses.replace(found, model=model)
+        settings[stage] = found
+    return SplitRun(folder=folder, split=split, settings=settings)
+
+
+def run_split(store: Store, run: SplitRun, *, runtime: Runtime, say: Say) -> dict[str, ScoreTable]:
+    """Do what is left to be done of a split. Returns the test scores by row of the table.
+
+    Raises:
+        SettingsError: The folder has something else than this run.
+        MissingDataError: Initial weights are missing; nothing has been trained then.
+    """
+    _check_weights(store, run)
+    for stage in STAGES:
+        _train_stage(store, run, stage, runtime, say)
+
+    spatial = _scores(store, run, "spatial", runtime, say)["spatial"]
+    temporal = _scores(store, run, "temporal", runtime, say)["temporal"]
+    tables = {"spatial": spatial, "temporal": temporal, "late fusion": fuse([spatial, temporal])}
+    towers = _scores(store, run, "fused", runtime, say)
+    if len(towers) == 1:
+        tables["fused"] = next(iter(towers.values()))
+    else:
+        tables |= {f"fused {tower}": table for tower, table in towers.items()}
+        tables["fused"] = fuse(list(towers.values()), _tower_weights(store, run, runtime, say))
+    if runtime.is_main:
+        for row in ("late fusion", "fused"):
+            tables[row].save(run.folder / f"{row.replace(' ', '_')}.npz")
+    return tables
+
+
+def _check_weights(store: Store, run: SplitRun) -> None:
+    """Load the initial weights of all streams that are still to be begun, so that what is missing is said first."""
+    for stage in STAGES[:2]:
+        model = run.settings[stage].model
+        is_begun = any((run.folder / stage / name).exists() for name in (LAST, DONE))
+        if not is_begun and getattr(model, f"{stage}_weights") != "none":
+            build_network(model, num_classes=len(read_splits(store.path).classes))
+
+
+def _train_stage(store: Store, run: SplitRun, stage: str, runtime: Runtime, say: Say) -> None:
+    folder, settings = run.folder / stage, run.settings[stage]
+    record = {
+        "settings": _lasting(settings),
+        "manifest_sha256": data_fingerprint(store),
+        "starts_from": [file_sha256(run.folder / stream / NETWORK) for stream in STAGES[:2]]
+        if stage == "fused"
+        else [],
+    }
+    done = folder / DONE
+    if done.exists():
+        _check_done(done, record)
+        return
+    say(f"train {stage}", None)
+    path = train(store, settings, folder, runtime=runtime, report=lambda row: say(f"train {stage}", row))
+    if runtime.is_main:
+        with whole_file(done) as file:
+            file.write(json.dumps({**record, "network_sha256": file_sha256(path)}, indent=1).encode())
+        (folder / LAST).unlink(missing_ok=True)  # as large as the network and its momentum, and not needed any more
+    runtime.wait_for_all()
+
+
+def _lasting(settings: FusionSettings) -> dict[str, Any]:
+    """What decides on the trained network, but for where the streams lie that a fused one starts from."""
+    content = lasting(settings)
+    if settings.model.network == "fused":
+        del content["model"]["spatial_weights"], content["model"]["temporal_weights"]
+    return content
+
+
+def _check_done(path: Path, record: Mapping[str, Any]) -> None:
+    try:
+        there = json.loads(path.read_text("utf-8"))
+        changed = differences({name: there[name] for name in record}, record)
+    except (ValueError, KeyError, OSError) as error:
+        raise StoreError(f"{path} is damaged; delete its folder to train that stage anew") from error
+    if changed:
+        raise SettingsError(
+            f"{path.parent} was trained otherwise ({'; '.join(changed)}); give another --out, or delete that folder"
+        )
+
+
+def _scores(
+    store: Store, run: SplitRun, stage: str, runtime: Runtime, say: Say, part: str = "test"
+) -> dict[str, ScoreTable]:
+    """Scores of a stage's towers: what is saved beside its network and is of it, or evaluated now."""
+    folder, settings = run.folder / stage, run.settings[stage]
+    network = folder / NETWORK
+    sha256 = file_sha256(network)
+    expected = [stage] if stage != "fused" else ["spatiotemporal", "temporal"][: 1 + settings.model.keep_temporal]
+    paths = {tower: folder / f"{part}_{tower}.npz" for tower in expected}
+    if all(path.exists() for path in paths.values()):
+        tables = {tower: ScoreTable.load(path) for tower, path in paths.items()}
+        asked = {"checkpoint_sha256": sha256, "data": settings.data.to_json()}
+        if all({name: table.origin.get(name) for name in asked} == asked for table in tables.values()):
+            return tables
+    say(f"evaluate {stage}", None)
+    tables = evaluate(
+        network, store, part=part, runtime=runtime, data=settings.data, settings=settings.evaluate, split=run.split
+    )
+    if runtime.is_main:
+        for tower, table in tables.items():
+            table.save(folder / f"{part}_{tower}.npz")
+    runtime.wait_for_all()
+    return tables
+
+
+def _tower_weights(store: Store, run: SplitRun, runtime: Runtime, say: Say) -> Sequence[float] | None:
+    """Swept on held-out groups, equal where there are none."""
+    if run.settings["fused"].train.val != "groups":
+        return None
+    held_out = _scores(store, run, "fused", runtime, say, part="validation")
+    return sweep(held_out["spatiotemporal"], held_out["temporal"]).weights

@@ -1,0 +1,115 @@
+"""`fusion-train run`, `train`, `evaluate` and `fuse`, entered as a user does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.command import fusion_train
+from helpers.training import SMALL, write_store
+
+from fusion_train.scores import ScoreTable
+
+SETS = [part for text in (*SMALL, "train.num_epochs=1") for part in ("--set", text)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks of some thousand weights are slower with two."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data/ucf101/flow, in which a run was entered."""
+    root = tmp_path_factory.mktemp("commands")
+    write_store(root / "data" / "ucf101" / "flow")
+    return root
+
+
+@pytest.fixture(scope="module")
+def table(root: Path) -> str:
+    return fusion_train("run", "--preset", "debug", "--out", "runs/a", *SETS, cwd=root).stdout
+
+
+def test_run_finds_the_store_and_ends_with_a_table(root: Path, table: str) -> None:
+    rows = [line.split("  ")[0] for line in table.splitlines()]
+    assert rows[1:7] == ["spatial", "temporal", "late fusion", "fused spatiotemporal", "fused temporal", "fused"]
+    assert "Nothing was held out: fixed rates, the last network, equal weights." in table
+    assert (root / "runs" / "a" / "split_1" / "fused" / "network.pt").exists()
+
+
+def test_run_again_prints_the_same_table_and_does_nothing(root: Path, table: str) -> None:
+    again = fusion_train("run", "--preset", "debug", "--out", "runs/a", *SETS, "--json", cwd=root)
+    assert "train" not in again.stderr.replace("fusion-train", "")
+    content = json.loads(again.stdout)
+    assert next(iter(content["splits"]["1"])) == "spatial"
+    assert f"{100 * content['splits']['1']['fused']['top1']:.2f}" in table.splitlines()[6]
+
+
+def test_train_and_evaluate_make_what_fuse_takes(root: Path) -> None:
+    data = root / "data" / "ucf101" / "flow"
+    one = fusion_train(
+        "train", data, "--preset", "debug", "--network", "temporal", "--out", root / "one", *SETS, cwd=root
+    )
+    assert one.stdout.strip() == str(root / "one" / "network.pt")
+    assert "temporal" in one.stderr
+    assert "clips/s" in one.stderr
+    found = json.loads(fusion_train("evaluate", root / "one" / "network.pt", data, "--json").stdout)
+    assert found["temporal"]["num_videos"] == 8
+    assert ScoreTable.load(root / "one" / "test_temporal.npz").part == "test 1"
+
+
+def scores(path: Path, seed: int, part: str = "validation 1") -> Path:
+    draws = np.random.default_rng(seed)
+    labels = np.arange(30) % 3
+    values = draws.normal(size=(30, 3)) + 1.5 * np.eye(3)[labels]
+    ids = [f"v{k}" for k in range(30)]
+    ScoreTable(name=path.stem, part=part, manifest_sha256="0", ids=ids, labels=labels.astype(np.int64),
+               scores=values.astype(np.float32), classes=("a", "b", "c"), origin={}).save(path)  # fmt: skip
+    return path
+
+
+def test_fuse_joins_files_by_id_and_says_what_that_gains(tmp_path: Path) -> None:
+    first, second = scores(tmp_path / "rgb.npz", 1), scores(tmp_path / "flow.npz", 2)
+    text = fusion_train("fuse", first, second, "--weights", "1:3", "--out", tmp_path / "both.npz").stdout
+    assert [line.split("  ")[0] for line in text.splitlines()[:4]] == [
+        "validation 1",
+        "rgb",
+        "flow",
+        "0.25 rgb + 0.75 flow",
+    ]
+    assert "points;" in text
+    assert ScoreTable.load(tmp_path / "both.npz").origin["weights"] == [0.25, 0.75]
+    content = json.loads(fusion_train("fuse", first, second, "--weights", "sweep", "--on", "softmax", "--json").stdout)
+    assert len(content["sweep"]) == 21
+    assert content["fused"]["on"] == "softmax"
+    assert set(content["gain"]["per_class"]) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["fuse", "test.npz", "test.npz", "--weights", "sweep"], 2, "weights are not swept on the test list"),
+        (["run", "--root", "nowhere"], 2, "there is no store under nowhere; `flowprep extract` makes one"),
+        (["run", "--preset", "debug", "--set", "train.rate=1"], 2, "no setting of train 'rate'; did you mean rates?"),
+    ],
+)
+def test_errors_are_one_sentence(root: Path, arguments: list[str], code: int, message: str) -> None:
+    scores(root / "test.npz", 1, part="test 1")
+    ended = fusion_train(*arguments, cwd=root, expect=code)
+    assert message in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("Error: ")
+
+
+def test_a_dry_run_writes_nothing(root: Path) -> None:
+    ended = fusion_train("run", "--preset", "debug", "--out", "runs/dry", "--dry-run", *SETS, cwd=root)
+    assert [line.split("  ")[0] for line in ended.stdout.splitlines()[1:4]] == [
+        f"split 1 {stage}" for stage in ("spatial", "temporal", "fused")
+    ]
+    assert not (root / "runs" / "dry").exists()

@@ -1,0 +1,174 @@
+"""Training: it learns, parts of a batch and several processes make the same network, and what is frozen stays."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import two_ranks
+from helpers.training import RUNTIME, close, equal, small, weights, write_store
+
+from flowprep.errors import SettingsError
+from flowprep.stores import Store, open_store
+from fusion_train.data.dataset import ClipDataset
+from fusion_train.data.splits import read_parts
+from fusion_train.evaluate import evaluate
+from fusion_train.late_fusion import fuse
+from fusion_train.metrics import measure
+from fusion_train.models.build import build_network
+from fusion_train.scores import ScoreTable
+from fusion_train.train import num_parameters, train
+from fusion_train.training import Training, TrainingDivergedError, sgd, tower_losses
+from fusion_train.trainlog import read_log
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return open_store(write_store(tmp_path_factory.mktemp("training") / "store"))
+
+
+def losses(folder: Path) -> list[float]:
+    return [row["loss"] for row in read_log(folder) if "loss" in row]
+
+
+@pytest.mark.parametrize("stage", ["spatial", "temporal", "fused"])
+def test_a_small_network_learns_a_small_store(store: Store, stage: str, tmp_path: Path) -> None:
+    path = train(store, small(stage, "train.num_epochs=25"), tmp_path, runtime=RUNTIME)
+    found = losses(tmp_path)
+    assert np.mean(found[-3:]) < 0.2 * found[0]
+    tables = list(evaluate(path, store, part="test", runtime=RUNTIME).values())
+    assert measure(tables[0] if len(tables) == 1 else fuse(tables)).top1.value == 1
+
+
+def test_gradients_of_parts_add_up_to_those_of_the_batch(store: Store, tmp_path: Path) -> None:
+    whole = train(store, small("fused"), tmp_path / "whole", runtime=RUNTIME)
+    parts = train(store, small("fused", "train.videos_at_once=1"), tmp_path / "parts", runtime=RUNTIME)
+    assert close(weights(whole), weights(parts))
+    assert losses(tmp_path / "whole") == pytest.approx(losses(tmp_path / "parts"), rel=1e-4)
+
+
+def test_two_processes_make_the_network_of_one_and_evaluate_each_video_once(store: Store, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    root = Path(two_ranks.__file__).parents[1]
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": str(root)}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, two_ranks.__file__, str(store.path), str(tmp_path / "two")],
+            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    ends = [process.communicate(timeout=110)[1] for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0], ends
+    one = train(store, small("fused"), tmp_path / "one", runtime=RUNTIME)
+    assert close(weights(one), weights(tmp_path / "two" / "network.pt"))
+    for tower, table in evaluate(one, store, part="test", runtime=RUNTIME).items():
+        for rank in range(2):
+            seen = ScoreTable.load(tmp_path / "two" / f"{tower}_seen_by_{rank}.npz")
+            assert seen.ids == table.ids == read_parts(store, "1").test
+            np.testing.assert_allclose(seen.scores, table.scores, rtol=1e-3, atol=1e-4)
+
+
+def test_a_loss_that_is_not_finite_names_its_videos_and_steps_no_further(store: Store) -> None:
+    settings = small("spatial", "train.videos_at_once=2")
+    dataset = ClipDataset(store, read_parts(store, "1").train, settings.data, streams=("rgb",))
+    training = Training(build_network(settings.model, num_classes=2), dataset, settings, RUNTIME)
+    steps = iter(training.batches())
+    training.take_step(next(steps))
+    with torch.no_grad():
+        training.network.streams["spatial"].classifier.weight[0, 0] = torch.inf
+    with pytest.raises(
+        TrainingDivergedError, match=r"loss of spatial is not finite at step 2, .* v_\w+_g0\d_c0\d, v_\w+"
+    ):
+        training.take_step(next(steps))
+    assert training.step == 1
+
+
+def test_what_lies_below_the_fusion_does_not_move(store: Store, tmp_path: Path) -> None:
+    settings = small("fused", "model.backprop_to=fusion")
+    RUNTIME.seed_step(settings.train.seed, -1)
+    before = build_network(settings.model, num_classes=2).state_dict()
+    after = weights(train(store, settings, tmp_path, runtime=RUNTIME))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {name.split(".")[1] for name in moved if not name.startswith("fusions")} == {"fc4", "fc5"}
+    assert "fusions.0.conv.weight" in moved
+
+
+def test_in_the_first_epochs_the_prediction_layer_alone_moves(store: Store, tmp_path: Path) -> None:
+    settings = small("temporal", "train.head_epochs=1", "train.num_epochs=1")
+    RUNTIME.seed_step(settings.train.seed, -1)
+    before = build_network(settings.model, num_classes=2).state_dict()
+    after = weights(train(store, settings, tmp_path / "one", runtime=RUNTIME))
+    assert {name.rpartition(".")[0] for name in before if not torch.equal(before[name], after[name])} == {
+        "temporal.fc5"
+    }
+    later = weights(train(store, small("temporal", "train.head_epochs=1"), tmp_path / "two", runtime=RUNTIME))
+    assert not torch.equal(before["temporal.conv1.weight"], later["temporal.conv1.weight"])
+
+
+def test_held_out_groups_are_not_trained_on_and_choose_the_network(store: Store, tmp_path: Path) -> None:
+    settings = small(
+        "spatial", "train.val=groups", "train.val_share=0.4", "train.batch_size=2", "train.videos_at_once=2"
+    )
+    train(store, settings, tmp_path, runtime=RUNTIME)
+    held_out = [row for row in read_log(tmp_path) if "val_top1" in row]
+    assert [row["epoch"] for row in held_out] == [1, 2]
+    table = evaluate(tmp_path / "network.pt", store, part="validation", runtime=RUNTIME)["spatial"]
+    assert table.part == "validation 1"
+    assert not set(table.ids) & set(read_parts(store, "1", share=0.4).train)
+
+
+def test_biases_have_a_rate_and_a_decay_of_their_own() -> None:
+    settings = small("spatial", "train.bias_rate=2", "train.bias_decay=false", "train.weight_decay=0.1")
+    network = build_network(settings.model, num_classes=2)
+    groups = sgd(network, settings).param_groups
+    assert [(group["rate_factor"], group["weight_decay"]) for group in groups] == [(1.0, 0.1), (2.0, 0.0)]
+    assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
+    assert {parameter.ndim for parameter in groups[1]["params"]} == {1}
+
+
+def test_losses_are_sums_over_clips_of_means_over_chunks() -> None:
+    logits = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 3, 1])
+    slow = -sum(logits[b, t].log_softmax(0)[labels[b]] for b in range(3) for t in range(5)) / 5
+    assert tower_losses({"spatial": logits}, labels)["spatial"] == pytest.approx(float(slow), rel=1e-5)
+
+
+@pytest.mark.parametrize("network", [pytest.param("bfloat16", id="bfloat16"), pytest.param("float32", id="float32")])
+def test_precision_changes_a_network_little(store: Store, network: str, tmp_path: Path) -> None:
+    path = train(store, small("fused", f"train.precision={network}"), tmp_path / network, runtime=RUNTIME)
+    reference = train(store, small("fused"), tmp_path / "reference", runtime=RUNTIME)
+    assert close(weights(path), weights(reference), atol=0.05)
+    assert equal(weights(path), weights(reference)) == (network == "float32")
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (
+            ["train.batch_size=16", "train.videos_at_once=1"],
+            r"`train.batch_size` must be at most the 8 videos.* got 16",
+        ),
+        (["train.split=7"], r"no split '7'; it has 1"),
+    ],
+)
+def test_what_does_not_fit_the_store_is_said(store: Store, sets: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=message):
+        train(store, small("spatial", *sets), tmp_path, runtime=RUNTIME)
+    assert not list(tmp_path.iterdir())
+
+
+def test_parameters_are_counted_without_making_a_network() -> None:
+    assert num_parameters(small("spatial"), 4) == sum(
+        parameter.numel() for parameter in build_network(small("spatial").model, num_classes=4).parameters()
+    )

@@ -1,0 +1,128 @@
+"""Settings of a training: presets of all stages, overrides, and learning rates."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from flowprep.errors import SettingsError
+from fusion_train.config import FusionSettings, TrainSettings
+from fusion_train.overrides import STAGES, overridden
+from fusion_train.presets import PRESETS
+from fusion_train.protocols import full_settings
+from fusion_train.schedule import Schedule
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_presets_are_complete_and_survive_json(preset: str, stage: str) -> None:
+    settings = full_settings(preset, stage)
+    assert settings.model.network == stage
+    assert FusionSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
+    assert (settings.data.num_chunks, settings.data.num_test_clips)[0] == (5 if stage == "fused" else 1)
+    assert (settings.train.val == "test") == preset.endswith("-authors")
+
+
+def test_the_released_codes_protocol() -> None:
+    fused, spatial = (full_settings("ucf101-vgg16-authors", stage) for stage in ("fused", "spatial"))
+    assert fused.train.rate_of_epochs() == (1e-3, 1e-3, 1e-4, 1e-5, 1e-6)
+    assert (fused.train.batch_size, fused.train.passes, fused.train.bias_rate, fused.train.bias_decay) == (
+        96,
+        10,
+        2,
+        False,
+    )
+    assert spatial.train.rate_of_epochs() == (*[1e-3] * 3, *[5e-4] * 5, *[5e-5] * 2, *[5e-6] * 2)
+    assert (spatial.train.head_epochs, spatial.train.batch_size, spatial.data.num_test_clips) == (3, 128, 25)
+    assert full_settings("ucf101-vgg16-authors", "temporal").data.crops == "corners"
+
+
+def test_the_papers_protocol() -> None:
+    fused = full_settings("ucf101-vgg16", "fused")
+    assert fused.train.by_plateau
+    assert fused.train.rate_of_epochs()[0] == 5e-4
+    assert full_settings("ucf101-vggm", "fused").train.rate_of_epochs()[0] == 1e-3
+    assert (fused.data.taus, fused.data.num_test_clips, fused.train.batch_size) == ((1, 10), 10, 96)
+
+
+@pytest.mark.parametrize(
+    ("text", "section", "name", "value"),
+    [
+        ("train.batch_size=32", "train", "batch_size", 32),
+        ("fused.train.rates=1e-4", "train", "rates", "1e-4"),
+        ("data.flip=false", "data", "flip", False),
+        ("model.conv_kernel=none", "model", "conv_kernel", None),
+        ("model.spatial_weights=none", "model", "spatial_weights", "none"),
+        ("train.momentum=0", "train", "momentum", 0.0),
+    ],
+)
+def test_a_setting_is_set_by_its_path(text: str, section: str, name: str, value: object) -> None:
+    settings = overridden(full_settings("debug", "fused"), [text], stage="fused")
+    assert getattr(getattr(settings, section), name) == value
+
+
+def test_a_setting_of_another_network_is_left_alone() -> None:
+    settings = full_settings("debug", "spatial")
+    assert overridden(settings, ["fused.train.rates=1e-4"], stage="spatial") == settings
+
+
+def test_the_stack_length_of_a_model_is_that_of_its_data() -> None:
+    assert overridden(full_settings("debug", "fused"), ["model.stack_length=4"], stage="fused").data.stack_length == 4
+    with pytest.raises(
+        SettingsError, match=r"`model.stack_length` and `data.stack_length` must be equal, got 10 and 4"
+    ):
+        overridden(full_settings("debug", "fused"), ["data.stack_length=4"], stage="fused")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train.bach_size=3", "no setting of train 'bach_size'; did you mean batch_size"),
+        ("trian.batch_size=3", "no section 'trian'; did you mean train"),
+        ("fusd.train.rates=1", "no stage 'fusd'; did you mean fused"),
+        ("train.batch_size", r"SECTION.NAME=VALUE.* got 'train.batch_size'"),
+        ("train.batch_size=many", r"`train.batch_size` must be a whole number, got 'many'"),
+        ("data.flip=yes", r"`data.flip` must be true or false, got 'yes'"),
+        ("train.momentum=2", r"`momentum` must be at most 1, got 2"),
+        ("train.videos_at_once=5", r"`batch_size` must be a multiple of `videos_at_once`, got 8 and 5"),
+        ("train.rates=fast", r"`rates` must be rates above 0 as in .* got 'fast'"),
+        ("train.schedule=plateau", r"`schedule` plateau needs held-out videos; set `val` to groups"),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_its_cure(text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        overridden(full_settings("debug", "fused"), [text], stage="fused")
+
+
+def test_fixed_rates_step_where_they_should() -> None:
+    schedule = Schedule(TrainSettings(val="none", rates="2x1e-3,1e-4", num_epochs=5, head_epochs=1))
+    seen = []
+    while not schedule.is_over:
+        seen.append((schedule.rate, schedule.trains_head_only))
+        schedule.end_epoch(None)
+    assert seen == [(1e-3, True), (1e-3, False), (1e-4, False), (1e-4, False), (1e-4, False)]
+
+
+def test_a_plateau_lowers_the_rate_and_then_ends() -> None:
+    schedule = Schedule(TrainSettings(rates="1e-2", num_epochs=50, patience=2, num_drops=1))
+    rates, best = [], []
+    for accuracy in (0.1, 0.3, 0.3, 0.2, 0.4, 0.4, 0.4):
+        rates.append(schedule.rate)
+        best.append(schedule.end_epoch(accuracy))
+    assert rates == pytest.approx([1e-2] * 4 + [1e-3] * 3)
+    assert best == [True, True, False, False, True, False, False]
+    assert schedule.is_over
+    assert (schedule.best, schedule.best_epoch) == (0.4, 4)
+
+
+def test_a_schedule_goes_on_from_its_state() -> None:
+    settings = TrainSettings(rates="1e-2", patience=2)
+    first, second = Schedule(settings), Schedule(settings)
+    for accuracy in (0.5, 0.4):
+        first.end_epoch(accuracy)
+    second.load_state_dict(first.state_dict())
+    for schedule in (first, second):
+        schedule.end_epoch(0.4)
+    assert first.state_dict() == second.state_dict()
+    assert second.num_drops == 1
