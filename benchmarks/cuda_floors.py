@@ -24,7 +24,7 @@ from flowprep.flow.tvl1.cuda import NativeCUDABackend
 from flowprep.flow.tvl1.cuda_solver import Solver
 from flowprep.flow.tvl1.cuda_tiles import TILE
 
-OPERATIONS = 49
+OPERATIONS = 59
 BYTES_A_PASS = 64
 _LANES = {(7, 5): 64, (8, 0): 64}  # float32 units of a multiprocessor; others have 128
 Frames = npt.NDArray[np.uint8]

@@ -4,10 +4,10 @@ A thread has `rows` pixels above one another, so that it finds most of their ver
 the others, and the horizontal ones, it gets through shared memory, with two barriers an iteration. See `cuda_tiles.py`
 for tiles and halos. A block takes one tile after another, of those pairs alone whose warp still goes on.
 
-Pixels outside the image are zeros with constants of zero, and stay zeros. Loops over a thread's pixels and over the
-components have constant bounds, so that the compiler unrolls them and the arrays become registers;
-`tests/prep/test_cuda_ptx.py` looks at the machine code for that. Indices are unsigned, or Numba would let each wrap
-around.
+Pixels outside the image are zeros with constants of zero, but for the last, which divides; they stay zeros. Loops over
+a thread's pixels and over the components have constant bounds, so that the compiler unrolls them and the arrays become
+registers; `tests/prep/test_cuda_ptx.py` looks at the machine code for that. Indices are unsigned, or Numba would let
+each wrap around.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from numba import cuda, float32
 
 from flowprep.flow.tvl1.cuda_arithmetic import (
+    add,
     divergence,
     dual_step,
     fma,
@@ -62,7 +63,8 @@ def make_iterate(tile: Tile, *, illumination: bool, records_each: bool) -> Kerne
     area, edge_area = height_of_tile * columns, strips * columns
     shared_area, shared_edge_area = components * area, components * edge_area
     last_row, last_cell_row, num_own_cells = rows - 1, CELL_ROWS - 1, rows // CELL_ROWS
-    zero = np.float32(0)
+    last_constant = NUM_CONSTANTS - 1
+    zero, minus_one = np.float32(0), np.float32(-1)
 
     def iterate(
         status: Any,
@@ -160,9 +162,9 @@ def make_iterate(tile: Tile, *, illumination: bool, records_each: bool) -> Kerne
                 flow_in, dual_in = flow_in + plane, dual_in + plane + plane
             for k in range(NUM_CONSTANTS):
                 place = constants_in
-                outside = float32(-1.0) if k == NUM_CONSTANTS - 1 else zero  # what is divided by
+                blank = minus_one if k == last_constant else zero
                 for i in range(rows):
-                    constant[k * rows + i] = constants[place] if i < num_rows else outside
+                    constant[k * rows + i] = constants[place] if i < num_rows else blank
                     place += line
                 constants_in += plane
 
@@ -178,7 +180,7 @@ def make_iterate(tile: Tile, *, illumination: bool, records_each: bool) -> Kerne
                     i1x, i1y = constant[i], constant[rows + i]
                     rho = residual(constant[2 * rows + i], i1x, i1y, u[i], u[rows + i])
                     if illumination:
-                        rho = fma(u[2 * rows + i], gamma, rho)
+                        rho = add(rho, mul(u[2 * rows + i], gamma))
                     step = threshold(rho, constant[3 * rows + i], limit)
                     for c in range(components):
                         left = p1_shared[left_of + _U32(c * area + i * columns)] if has_left else zero

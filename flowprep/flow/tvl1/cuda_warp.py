@@ -17,7 +17,7 @@ from flowprep.flow.tvl1.cuda_kernel import FLOAT, FLOATS, INT, INTS, LONG, Kerne
 from flowprep.flow.tvl1.cuda_status import FLOW_SIDE, NUM_FIELDS
 
 NUM_CONSTANTS = 4
-"""Planes of a pair: dI1/dx, dI1/dy, rho_c, -1 / |grad I1|^2."""
+"""Planes of a pair: dI1/dx, dI1/dy, rho_c, -|grad I1|^2."""
 
 _FAR = 16777216.0
 """Coordinates are clamped to this; from here on float32 has whole numbers only. One that is NaN is far to the left."""
@@ -146,12 +146,12 @@ def _warp(
         i1x = window(images, target + plane_elements, stride, row, height, xs, wx, wy)
         i1y = window(images, target + 2 * plane_elements, stride, row, height, xs, wx, wy)
         i0 = images[sources[pair] * slot_elements + start + place]
-        rho_c, minus_inverse = linearise(warped, i1x, i1y, i0, u1, u2)
+        rho_c, minus_square = linearise(warped, i1x, i1y, i0, u1, u2)
         out = pair * NUM_CONSTANTS * pixels + place
         constants[out] = i1x
         constants[out + pixels] = i1y
         constants[out + 2 * pixels] = rho_c
-        constants[out + 3 * pixels] = minus_inverse
+        constants[out + 3 * pixels] = minus_square
 
 
 warp = Kernel(_warp, (INTS, INTS, FLOATS, INTS, FLOATS, FLOATS, FLOAT, INT, INT, LONG, INT, INT, INT, LONG, LONG, LONG))
