@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import random
 import shutil
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -149,30 +150,45 @@ def test_two_workers_make_the_bytes_of_one(videos: Path, tmp_path: Path, wholes:
     check_end(tmp_path / "out", wholes[form])
 
 
-@FORMATS
-def test_killed_at_each_step_of_publishing(videos: Path, tmp_path: Path, wholes: dict[str, Files], form: str) -> None:
-    out = tmp_path / "out"
-    middle = PACKING if form == "hdf5" else ("run rename out/timing.h5",)
-    die_at_each((*BEGINNING, *EXTRACTING[form], *middle, *ENDING), tmp_path, arguments(videos, out, form))
-    flowprep(*arguments(videos, out, form), expect=1)
-    check_end(out, wholes[form])
+def for_each_format(work: Callable[[str, Path], None], tmp_path: Path) -> None:
+    """Both formats at the same time, each in a folder of its own: each process alone leaves a core idle."""
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        running = []
+        for form in ("hdf5", "jpeg"):
+            (tmp_path / form).mkdir()
+            running.append(threads.submit(work, form, tmp_path / form))
+        for done in running:
+            done.result()
 
 
-@FORMATS
-def test_killed_at_each_step_of_replacing_an_outcome(videos: Path, tmp_path: Path, form: str) -> None:
-    mine, out = tmp_path / "videos", tmp_path / "out"
-    shutil.copytree(videos, mine)
-    command = arguments(mine, out, form)
-    flowprep(*command, expect=1)
-    write_video(mine / "b" / "1.avi", moving_frames(6, 112, 84, seed=99))
-    if form == "hdf5":  # the row that failed is in the other row file of its shard by now
-        steps = [step for step in PACKING if "unlink rows" not in step]
-    else:
-        steps = ["child unlink rows/", *(step for step in EXTRACTING[form] if " out/" in step or " rows/" in step)]
-    die_at_each((*steps, "run unlink SHA256SUMS", *ENDING), tmp_path, command)
-    flowprep(*command, expect=1)
-    flowprep(*arguments(mine, tmp_path / "whole", form), expect=1)
-    check_end(out, store_bytes(tmp_path / "whole"))
+def test_killed_at_each_step_of_publishing(videos: Path, tmp_path: Path, wholes: dict[str, Files]) -> None:
+    def check(form: str, folder: Path) -> None:
+        out = folder / "out"
+        middle = PACKING if form == "hdf5" else ("run rename out/timing.h5",)
+        die_at_each((*BEGINNING, *EXTRACTING[form], *middle, *ENDING), folder, arguments(videos, out, form))
+        flowprep(*arguments(videos, out, form), expect=1)
+        check_end(out, wholes[form])
+
+    for_each_format(check, tmp_path)
+
+
+def test_killed_at_each_step_of_replacing_an_outcome(videos: Path, tmp_path: Path) -> None:
+    def check(form: str, folder: Path) -> None:
+        mine, out = folder / "videos", folder / "out"
+        shutil.copytree(videos, mine)
+        command = arguments(mine, out, form)
+        flowprep(*command, expect=1)
+        write_video(mine / "b" / "1.avi", moving_frames(6, 112, 84, seed=99))
+        if form == "hdf5":  # the row that failed is in the other row file of its shard by now
+            steps = [step for step in PACKING if "unlink rows" not in step]
+        else:
+            steps = ["child unlink rows/", *(step for step in EXTRACTING[form] if " out/" in step or " rows/" in step)]
+        die_at_each((*steps, "run unlink SHA256SUMS", *ENDING), folder, command)
+        flowprep(*command, expect=1)
+        flowprep(*arguments(mine, folder / "whole", form), expect=1)
+        check_end(out, store_bytes(folder / "whole"))
+
+    for_each_format(check, tmp_path)
 
 
 @FORMATS
