@@ -11,7 +11,7 @@ help:
 	@echo "make demo   extract flow from synthetic videos and show the result"
 	@echo "make test   lint, types and the whole test suite"
 	@echo "make lint   ruff and mypy alone"
-	@echo "make docs   write the generated pages of docs/ anew"
+	@echo "make docs   write the generated pages of docs/ anew, and build site/"
 	@echo "make bench  measure, see docs/benchmarks/"
 
 setup: $(STAMP)
@@ -36,6 +36,7 @@ test: lint
 
 docs: setup
 	$(BIN)/python docs/generate.py
+	PYTHONPATH=docs $(BIN)/zensical build --strict
 
 bench: setup
 	$(BIN)/python benchmarks/bench_stages.py
@@ -46,4 +47,4 @@ bench: setup
 	$(BIN)/python benchmarks/bench_help.py
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,60 @@
+"""The data that the documentation's commands work on, as small as they can be: UCF101, HMDB51, and what else they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from helpers.foreign import denseflow
+from helpers.media import moving_frames, write_video
+
+NUM_FRAMES = 15
+WIDTH, HEIGHT = 160, 120
+CLASSES = ("Basketball", "Biking")
+GROUPS = {"train": (8, 9), "test": (1,)}
+ACTIONS = ("dive", "wave")
+
+
+def make_documented_data(folder: Path) -> Path:
+    """`data/ucf101` and `data/hmdb51` in their official forms, a folder of clips, a tree of denseflow's, two frames."""
+    _ucf101(folder / "data" / "ucf101")
+    _hmdb51(folder / "data" / "hmdb51")
+    for number, name in enumerate(("run", "jump")):
+        _video(folder / "clips" / name / f"{name}.mp4", seed=number)
+        denseflow(folder / "old", f"{name}/{name}_1", NUM_FRAMES)
+    for name, frame in zip("ab", moving_frames(2, WIDTH, HEIGHT), strict=True):
+        cv2.imwrite(str(folder / f"{name}.png"), np.ascontiguousarray(frame[..., ::-1]))
+    return folder
+
+
+def _video(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_video(path, moving_frames(NUM_FRAMES, WIDTH, HEIGHT, seed))
+
+
+def _ucf101(root: Path) -> None:
+    lists: dict[str, list[str]] = {"train": [], "test": []}
+    for label, name in enumerate(CLASSES, start=1):
+        for part, groups in GROUPS.items():
+            for group in groups:
+                file = f"{name}/v_{name}_g{group:02d}_c01.avi"
+                _video(root / "videos" / file, seed=10 * label + group)
+                lists[part].append(f"{file} {label}" if part == "train" else file)
+    splits = root / "splits"
+    splits.mkdir()
+    (splits / "classInd.txt").write_text("".join(f"{k} {name}\n" for k, name in enumerate(CLASSES, start=1)))
+    for number in (1, 2, 3):
+        for part, files in lists.items():
+            (splits / f"{part}list{number:02d}.txt").write_text("\n".join(files) + "\n")
+
+
+def _hmdb51(root: Path) -> None:
+    for label, action in enumerate(ACTIONS):
+        files = [f"Film{film}_{action}_f_nm_np1_fr_med_{film}.avi" for film in range(5)]
+        for number, file in enumerate(files):
+            _video(root / "videos" / action / file, seed=100 * label + number)
+        text = "".join(f"{file} {1 if number < 3 else 2} \n" for number, file in enumerate(files))
+        (root / "splits").mkdir(exist_ok=True)
+        for split in (1, 2, 3):
+            (root / "splits" / f"{action}_test_split{split}.txt").write_text(text)
