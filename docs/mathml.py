@@ -21,12 +21,12 @@ _BLOCK_PRIORITY = 95  # after indented code, before lists and headings
 
 
 class _Inline(InlineProcessor):
-    def handleMatch(self, m: re.Match[str], data: str) -> tuple[str, int, int]:  # type: ignore[override]  # noqa: ARG002, N802
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[str, int, int]:  # noqa: N802
         return self.md.htmlStash.store(convert(m.group(1))), m.start(0), m.end(0)
 
 
 class _Block(BlockProcessor):
-    def test(self, parent: Element, block: str) -> bool:  # noqa: ARG002
+    def test(self, parent: Element, block: str) -> bool:
         return block.startswith("$$") and block.rstrip().endswith("$$")
 
     def run(self, parent: Element, blocks: list[str]) -> None:

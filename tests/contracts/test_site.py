@@ -1,4 +1,4 @@
-"""The documentation builds as a site: all links lead somewhere, every page is in the navigation, equations are MathML."""
+"""The documentation builds as a site: links lead somewhere, every page is in the navigation, equations are MathML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data that the documentation's commands work on, as small as they can be: UCF101, HMDB51, and what else they name."""
+"""The data that the commands of the documentation work on, small: UCF101, HMDB51, and what else they name."""
 
 from __future__ import annotations
 
