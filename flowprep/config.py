@@ -9,11 +9,13 @@ Note [loads nothing heavy]: this module is imported by `flowprep --help`; it mus
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from flowprep.arrays import SLURM, slurm_part
 from flowprep.errors import SettingsError
 from flowprep.settings import Settings, setting
 
@@ -321,9 +323,10 @@ class RunSettings(Settings):
     )
     part: str | None = setting(
         None,
-        "Do the I-th of N parts of the list, as one job of an array; `flowprep merge` ends the run.",
+        "Do the I-th of N parts of the list, as one job of an array; slurm takes both from the array, slurm/N the I "
+        "alone. `flowprep merge` ends the run.",
         option="--part",
-        metavar="I/N",
+        metavar="I/N|slurm|slurm/N",
     )
     takeover: bool = setting(
         False, "Go on although another process seems to be at work on the same part.", option="--takeover"
@@ -333,6 +336,8 @@ class RunSettings(Settings):
         super().__post_init__()
         self.devices()
         if self.part is not None:
+            if self.part.partition("/")[0] == SLURM:
+                object.__setattr__(self, "part", slurm_part(self.part, os.environ))
             part, num_parts = self.slice_of_parts()
             object.__setattr__(self, "part", f"{part}/{num_parts}")  # one name for 1/8 and 01/8
 

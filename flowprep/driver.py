@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self, final
 
 from flowprep import commit
+from flowprep.arrays import requeued_job, slurm_job
 from flowprep.errors import SettingsError
 from flowprep.machine import is_running
 from flowprep.records import canonical_json
@@ -31,12 +32,16 @@ _MAX_TRIES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Who has left a driver file. `part` is None for a whole run, `silent_seconds` is how long ago it was touched."""
+    """Who has left a driver file.
+
+    `part` is None for a whole run, `silent_seconds` is how long ago it was touched, `job` is that of SLURM.
+    """
 
     host: str
     pid: int
     machine: str
     part: str | None
+    job: str | None
     since: str
     silent_seconds: float
 
@@ -78,6 +83,7 @@ def holders(out: Path) -> list[Holder]:
                     pid=int(data["pid"]),
                     machine=str(data["machine"]),
                     part=data["part"],
+                    job=data.get("job"),
                     since=str(data["since"]),
                     silent_seconds=max(0.0, silent_seconds),
                 )
@@ -86,9 +92,15 @@ def holders(out: Path) -> list[Holder]:
 
 
 def refuse_others(out: Path, part: str | None) -> None:
-    """Raise SettingsError while somebody is at work on the same part, or on the whole where either is the whole."""
+    """Raise SettingsError while somebody is at work on the same part, or on the whole where either is the whole.
+
+    A SLURM job that was requeued, perhaps within seconds and on another machine, is not kept from its work by the file
+    that its former self has left.
+    """
+    job = requeued_job(os.environ)
     for holder in holders(out):
-        if holder.beats and (part is None or holder.part in (None, part)):
+        is_former_self = job is not None and holder.job == job and holder.part == part
+        if holder.beats and not is_former_self and (part is None or holder.part in (None, part)):
             what = f"part {holder.part} of the store {out}" if holder.part else f"the store {out}"
             raise SettingsError(
                 f"{what} is being made by {holder.text()}; wait until it has ended, or give --takeover if it is gone"
@@ -110,6 +122,7 @@ class Driver:
             "pid": os.getpid(),
             "machine": _machine(),
             "part": self._part,
+            "job": slurm_job(os.environ),
             "since": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "token": secrets.token_hex(8),  # an inode's number would be used again by who takes over
         }

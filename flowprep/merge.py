@@ -38,11 +38,14 @@ class PartLeft:
 class Merged:
     """What `merge` has found. `summary` is None where the store is not ended, since videos have no outcome yet.
 
+    `part` is what was packed, None for all; the numbers of videos are those of it.
+
     `parts` has the parts with such videos, as the latest part that has begun divides the list; it is empty where none
     has. `at_work` are all whose driver files beat. `settings` and `saved` say how the store was asked for.
     """
 
     out: Path
+    part: str | None
     num_videos: int
     num_pending: int
     parts: tuple[PartLeft, ...]
@@ -54,12 +57,15 @@ class Merged:
     @property
     def exit_code(self) -> int:
         """That of a run over the whole list."""
-        return 1 if self.summary is None else self.summary.exit_code
+        if self.summary is None:
+            return 1 if self.part is None or self.num_pending else 0
+        return self.summary.exit_code
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
         return {
             "out": str(self.out),
+            "part": self.part,
             "num_videos": self.num_videos,
             "num_pending": self.num_pending,
             "parts": [
@@ -76,27 +82,35 @@ class Merged:
         }
 
 
-def merge(out: Path, *, allow_missing: bool = False, listener: Listener | None = None) -> Merged:
+def merge(
+    out: Path, *, part: str | None = None, allow_missing: bool = False, listener: Listener | None = None
+) -> Merged:
     """Pack what is left, and end the store if every video of its list has an outcome.
 
-    With `allow_missing` it is ended anyway, and videos without an outcome are `pending` in the manifest. Any number of
-    parts may be at work meanwhile.
+    With `allow_missing` it is ended anyway, and videos without an outcome are `pending` in the manifest. With `part`,
+    I/N, only the I-th of N equal runs of shards is packed and nothing is ended: so many jobs may pack a huge store side
+    by side, and a last `merge` ends it. Any number of parts may be at work meanwhile.
 
     Raises:
+        SettingsError: `part` is no part, or stands beside `allow_missing`.
         MissingDataError: `out` is no store.
         StoreError: settings, list or a shard are damaged.
         RunStoppedError: the disk is full or fails.
     """
     heard, started = listener or Quiet(), time.perf_counter()
     settings, saved = resume.read_settings(out), read_list(out)
+    if part is not None and allow_missing:
+        raise SettingsError("`part` ends nothing, so `allow_missing` says nothing beside it; leave out one of them")
+    part_settings = RunSettings(part=part)
     videos = saved.listing.videos
     publisher = open_publisher(out, settings)
     commit.remove_leftovers(out)
-    Packer(out, settings, videos).pack_rest(range(len(videos)))
-    pending = _pending(publisher, videos)
+    indices = _of_shards(len(videos), settings.store.shard_videos, *part_settings.slice_of_parts())
+    Packer(out, settings, videos).pack_rest(indices)
+    pending = _pending(publisher, videos, indices)
     at_work = tuple(holder for holder in driver.holders(out) if holder.beats)
     summary = None
-    if not pending or allow_missing:
+    if part is None and (not pending or allow_missing):
         summary = conclude(out, settings, saved.listing, publisher, Tally())
         summary = dataclasses.replace(summary, seconds=round(time.perf_counter() - started, 3))
         for note in summary.notes:
@@ -104,7 +118,8 @@ def merge(out: Path, *, allow_missing: bool = False, listener: Listener | None =
         write_run_json(out, summary)
     return Merged(
         out=out,
-        num_videos=len(videos),
+        part=part_settings.part,
+        num_videos=len(indices),
         num_pending=len(pending),
         parts=_parts_left(out, saved, pending, at_work),
         at_work=at_work,
@@ -114,9 +129,16 @@ def merge(out: Path, *, allow_missing: bool = False, listener: Listener | None =
     )
 
 
-def _pending(publisher: Publisher, videos: Sequence[Video]) -> list[int]:
-    """List indices of the videos that have no outcome."""
-    return [index for index, video in enumerate(videos) if publisher.read_entry(video, index) is None]
+def _of_shards(num_videos: int, shard_videos: int, part: int, num_parts: int) -> range:
+    """List indices of the `part`-th of `num_parts` runs of whole shards, about equally many."""
+    num_shards = -(-num_videos // shard_videos)
+    start, end = (num_shards * number // num_parts * shard_videos for number in (part - 1, part))
+    return range(min(start, num_videos), min(end, num_videos))
+
+
+def _pending(publisher: Publisher, videos: Sequence[Video], indices: range) -> list[int]:
+    """List indices, of these, of the videos that have no outcome."""
+    return [index for index in indices if publisher.read_entry(videos[index], index) is None]
 
 
 def _parts_left(out: Path, saved: SavedList, pending: Sequence[int], at_work: Sequence[Holder]) -> tuple[PartLeft, ...]:

@@ -22,7 +22,7 @@ from flowprep.config import (
     StoreSettings,
 )
 from flowprep.driver import Driver
-from flowprep.errors import MissingDataError
+from flowprep.errors import MissingDataError, SettingsError
 from flowprep.merge import merge
 from flowprep.records import Listing
 from flowprep.request import resolved
@@ -156,3 +156,36 @@ def check_command(settings: ExtractSettings, tmp_path: Path) -> None:
     values = context.params
     assert (values["videos"], values["splits"], values["out"]) == (saved.videos, saved.splits, tmp_path / "o'ut")
     assert (values["skip_bad_lines"], values["run__part"]) == (True, "3/8")
+
+
+def test_parts_of_a_huge_store_are_packed_side_by_side(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("flowprep.packer.pack_ready", lambda *_: False)
+        extract(videos, out, "1/1")
+    packed = merge(out, part="2/2")
+    assert (packed.exit_code, packed.part, packed.num_videos, packed.summary) == (0, "2/2", 4, None)
+    assert sorted(path.name for path in out.glob("shards/*.h5")) == ["00001.h5", "00002.h5"]
+    assert "part 1/2 of the shards" in flowprep("merge", out, "--part", "1/2").stderr
+    assert not (out / "manifest.jsonl").exists()
+    assert merge(out).exit_code == 0
+    extract(videos, tmp_path / "whole")
+    assert store_bytes(out) == store_bytes(tmp_path / "whole")
+
+
+def test_a_part_of_the_shards_with_videos_that_are_missing(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    extract(videos, out, "1/3")
+    assert merge(out, part="1/3").exit_code == 0
+    assert "2 of them without an outcome yet" in flowprep("merge", out, "--part", "2/3", expect=1).stderr
+    with pytest.raises(SettingsError, match="leave out one of them"):
+        merge(out, part="1/3", allow_missing=True)
+
+
+def test_what_is_missing_is_named_as_an_array(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    extract(videos, out, "3/6")
+    said = flowprep("merge", out, expect=1).stderr
+    assert "--part slurm/6`: sbatch --array=1-2,4-6" in said.replace("\n", " ")
