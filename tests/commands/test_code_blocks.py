@@ -19,6 +19,8 @@ DRAWING = ""  # a block without a language is a tree of files, a table or a diag
 DATA = ("json", "toml")
 NEEDS_STORE = ("docs/fusion-data.md",)
 TIMEOUT_S = 280
+ARRAY = {"SLURM_JOB_ID": "1", **{f"SLURM_ARRAY_TASK_{name}": "1" for name in ("ID", "MIN", "MAX", "COUNT")}}
+"""What SLURM tells the only element of an array."""
 ELSEWHERE = ("docs/formats.md",)  # contracts/test_documents.py, which looks at the values too
 
 
@@ -39,7 +41,8 @@ def test_blocks_of_a_page_run(page: str, tmp_path: Path) -> None:
     folder = make_documented_data(tmp_path)
     environment = {
         **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{folder / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        **ARRAY,
         "OMP_NUM_THREADS": "1",  # networks as small as these are slower on two threads than on one
     }
     if page in NEEDS_STORE:

@@ -17,7 +17,7 @@ ACTIONS = ("dive", "wave")
 
 
 def make_documented_data(folder: Path) -> Path:
-    """`data/ucf101` and `data/hmdb51` in their official forms, a folder of clips, a tree of denseflow's, two frames."""
+    """Both data sets in their official forms, a folder of clips, a tree of denseflow, two frames, and an `srun`."""
     _ucf101(folder / "data" / "ucf101")
     _hmdb51(folder / "data" / "hmdb51")
     for number, name in enumerate(("run", "jump")):
@@ -25,6 +25,10 @@ def make_documented_data(folder: Path) -> Path:
         denseflow(folder / "old", f"{name}/{name}_1", NUM_FRAMES)
     for name, frame in zip("ab", moving_frames(2, WIDTH, HEIGHT), strict=True):
         cv2.imwrite(str(folder / f"{name}.png"), np.ascontiguousarray(frame[..., ::-1]))
+    srun = folder / "bin" / "srun"  # SLURM's, in so far as it runs what follows its name
+    srun.parent.mkdir()
+    srun.write_text('#!/bin/sh\nexec "$@"\n')
+    srun.chmod(0o755)
     return folder
 
 
