@@ -37,6 +37,10 @@ class AblationRun:
     top5: float
     mean_class: float
 
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return _fields(self)
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +115,7 @@ class AblationRow:
             "why": self.why,
             "splits": list(self.splits),
             "seeds": list(self.seeds),
-            "runs": [_fields(run) for run in self.runs],
+            "runs": [run.to_json() for run in self.runs],
             "mean": _number(self.mean),
             "deviation": _number(self.deviation),
             "num_layers": self.num_layers,

@@ -90,17 +90,22 @@ def run_split(store: Store, run: SplitRun, *, runtime: Runtime, say: Say) -> dic
 
 def _check_weights(store: Store, run: SplitRun) -> None:
     for stage in STAGES[:2]:
-        check_weights(store, run.settings[stage].model, run.folder / stage)
+        if not is_begun(run.folder / stage):
+            check_weights(store, run.settings[stage].model)
 
 
-def check_weights(store: Store, model: ModelSettings, folder: Path) -> None:
-    """Load the initial weights of a stream that is still to be begun, so that what is missing is said first.
+def is_begun(folder: Path) -> bool:
+    """Whether a training in this folder needs no initial weights any more."""
+    return any((folder / name).exists() for name in (LAST, DONE))
+
+
+def check_weights(store: Store, model: ModelSettings) -> None:
+    """Load the initial weights of a stream for nothing.
 
     Raises:
         MissingDataError: They are not there.
     """
-    is_begun = any((folder / name).exists() for name in (LAST, DONE))
-    if not is_begun and getattr(model, f"{model.network}_weights") != "none":
+    if getattr(model, f"{model.network}_weights") != "none":
         build_network(model, num_classes=len(read_splits(store.path).classes))
 
 
