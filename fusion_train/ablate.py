@@ -86,6 +86,7 @@ class _Ablation:
         self.store, self.plan, self.out, self.runtime, self.say = store, plan, out, runtime, say
         self.manifest_sha256 = data_fingerprint(store)
         self.before = self._earlier()
+        self.said: set[str] = set()
         self.failed_rows: dict[str, str] = {}
         self.failed_networks: dict[Path, FlowprepError] = {}
         self.runs: dict[str, list[AblationRun]] = {row.paper.name: [] for row in plan.rows}
@@ -122,6 +123,7 @@ class _Ablation:
                     check_weights(self.store, stream.settings.model)
             except FlowprepError as error:
                 self.failed_networks |= dict.fromkeys(to_begin, error)
+                self.said.add(str(error))
                 self.say(f"{stream.name} cannot be trained: {error}", None)
         self.runtime.wait_for_all()
         self._write()
@@ -156,8 +158,10 @@ class _Ablation:
         except RunStoppedError:
             raise
         except FlowprepError as error:
+            is_known = str(error) in self.said
+            self.said.add(str(error))
             self.failed_rows[name] = str(error)
-            self.say(f"  {name} failed: {error}", None)
+            self.say(f"  {name} failed{', for a reason said above' if is_known else f': {error}'}", None)
         self.runtime.wait_for_all()
         self._write()
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowprep.errors import BackendUnavailableError
 from fusion_train.ablation_table import Ablation, AblationRow
 from fusion_train.ablation_text import NAMES
 from fusion_train.checkpoint import whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _BAR, _PAPER, _TEXT = "#4477aa", "#bb3311", "#333333"
 _LINE_HEIGHT_INCHES = 0.42
@@ -32,7 +35,14 @@ def draw_tables(ablation: Ablation, out: Path) -> list[Path]:
 
 
 def draw_table(ablation: Ablation, number: int, path: Path) -> None:
-    """Write one table as PNG; the file appears whole. Bars begin at 0, so that their lengths compare.
+    """Write one table as PNG; the file appears whole. Raises BackendUnavailableError without matplotlib."""
+    figure = table_figure(ablation, number)
+    with whole_file(path) as file:
+        figure.savefig(file, format="png", dpi=120)
+
+
+def table_figure(ablation: Ablation, number: int) -> Figure:
+    """One table as a figure. Bars begin at 0, so that their lengths compare.
 
     Raises:
         BackendUnavailableError: matplotlib is not installed.
@@ -51,10 +61,8 @@ def draw_table(ablation: Ablation, number: int, path: Path) -> None:
             axes.barh(place, measured, height=0.6, color=_BAR, xerr=whisker, ecolor=_TEXT, capsize=3)
         if paper is not None:
             axes.plot([paper, paper], [place - 0.38, place + 0.38], color=_PAPER, linewidth=2.5, solid_capstyle="butt")
-        axes.annotate(
-            _figures(row, paper), (1, place), xycoords=("axes fraction", "data"), xytext=(6, 0),
-            textcoords="offset points", va="center", fontsize=9, color=_TEXT,
-        )  # fmt: skip
+        axes.annotate(_figures(row, paper), (1, place), xycoords=("axes fraction", "data"), xytext=(6, 0),
+                      textcoords="offset points", va="center", fontsize=9, color=_TEXT)  # fmt: skip
     axes.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=9)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, 100)
@@ -64,11 +72,10 @@ def draw_table(ablation: Ablation, number: int, path: Path) -> None:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    title = f"Table {number}. {ablation.titles[number]}"
-    axes.set_title(f"{title} (networks: {ablation.preset})" if ablation.preset else title, loc="left", fontsize=11)
+    replaced = f" (all networks: {ablation.preset}, not the paper's)" if ablation.preset else ""
+    axes.set_title(f"Table {number}. {ablation.titles[number]}{replaced}", loc="left", fontsize=11)
     _legend(figure, rows)
-    with whole_file(path) as file:
-        figure.savefig(file, format="png", dpi=120)
+    return figure
 
 
 def _figures(row: AblationRow, paper: float | None) -> str:
@@ -80,7 +87,7 @@ def _figures(row: AblationRow, paper: float | None) -> str:
     return "   ".join(text for text in (own, "" if paper is None else f"paper {paper:.2f}") if text)
 
 
-def _legend(figure: Any, rows: Sequence[AblationRow]) -> None:
+def _legend(figure: Figure, rows: Sequence[AblationRow]) -> None:
     """What a bar and a mark are, below the axes; each only where it occurs."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch

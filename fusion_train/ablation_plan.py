@@ -197,7 +197,7 @@ def _planned(
             return PlannedRow(paper=paper, splits=splits, left_out=fused, notes=notes)
         networks = (fused,)
         if preset is not None:
-            notes = (*notes, f"With {preset} fused at {fused.settings.model.at}.")
+            notes = (*notes, f"Fused at {fused.settings.model.at} of {preset}.")
     if same := [row for row in before if row.paper.table == paper.table and _names(row.networks) == _names(networks)]:
         why = f"with {preset} the same as {same[0].paper.name}"
         return PlannedRow(paper=paper, splits=splits, left_out=why, notes=notes)

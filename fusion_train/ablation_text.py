@@ -35,9 +35,10 @@ def text_table(ablation: Ablation, number: int) -> TextTable:
     num_words = 1 if number == _BY_MODEL else len(rows[0].cells)
     if not any(line[-1] for line in lines[1:]):
         lines = [line[:-1] for line in lines]
-    of = _measured_on(rows)
+    of = _measured_on(rows, has_paper=ablation.paper_dataset is not None)
+    replaced = f"; all networks are {ablation.preset}, not the paper's" if ablation.preset else ""
     return TextTable(
-        heading=f"Table {number}. {ablation.titles[number]}: {what}, top-1 accuracy in percent{of}",
+        heading=f"Table {number}. {ablation.titles[number]}: {what}, top-1 accuracy in percent{of}{replaced}",
         lines=lines,
         num_words=num_words,
         notes=[f"[{mark}] {text[0].upper()}{text[1:]}" for text, mark in marks.of.items()],
@@ -85,14 +86,14 @@ def _by_model(rows: Sequence[AblationRow], marks: _Marks) -> list[list[str]]:
     return lines
 
 
-def _measured_on(rows: Sequence[AblationRow]) -> str:
+def _measured_on(rows: Sequence[AblationRow], *, has_paper: bool) -> str:
     measured = [row for row in rows if row.runs]
     if not measured:
         return ""
     splits, seeds = measured[0].splits, len(measured[0].seeds)
     of = f"split {splits[0]}" if len(splits) == 1 else f"mean of {len(splits)} splits"
     over = f", mean +- deviation over {seeds} seeds" if seeds > 1 else ", one seed"
-    return f", {of}{over}; the paper's: {measured[0].paper.of}"
+    return f", {of}{over}" + (f"; the paper's: {measured[0].paper.of}" if has_paper else "")
 
 
 def _count(value: int | None) -> str:
@@ -114,7 +115,8 @@ class _Marks:
         """The letters of all that is to be said of some rows."""
         found = []
         for row in rows:
-            whys = [f"{row.name}: {row.why}"] if row.why else []
+            of_which = f"{row.cells['Model']}: " if len(rows) > 1 else ""
+            whys = [f"{of_which}{row.why}"] if row.why else []
             for sentence in (*row.notes, *whys):
                 self.of.setdefault(sentence, _letters(len(self.of)))
                 found.append(self.of[sentence])
