@@ -7,6 +7,7 @@ under the same name, so it is trained once a split and seed.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from flowprep.errors import SettingsError
 from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
 from fusion_train.ablation_rows import PAPER_ROWS, TABLES, PaperRow, Recipe
-from fusion_train.config import FusionSettings
+from fusion_train.config import FusionSettings, ModelSettings
 from fusion_train.models.build import new_network
 from fusion_train.overrides import overridden
 from fusion_train.protocols import full_settings
@@ -37,7 +38,7 @@ LAYERS = {
 
 _DECIDED = ("model.network", "model.spatial", "model.temporal", "model.fusion", "model.at", "model.temporal_fusion",
             "model.keep_temporal", "train.split", "train.seed")  # fmt: skip
-_FREE = ("num_threads", "log_every", "save_every", "tensorboard", "videos_at_once", "clips_at_once")
+_FREE = ("num_threads", "log_every", "save_every", "tensorboard", "clips_at_once")
 
 
 @final
@@ -202,7 +203,7 @@ def _planned(
         why = f"with {preset} the same as {same[0].paper.name}"
         return PlannedRow(paper=paper, splits=splits, left_out=why, notes=notes)
     try:
-        sizes = [_size(one.settings, num_classes) for one in networks]
+        sizes = [_size(one.settings.model, num_classes) for one in networks]
     except SettingsError as error:
         if preset is None:
             raise
@@ -257,10 +258,11 @@ def _names(networks: Sequence[PlannedNetwork]) -> list[str]:
     return [one.name for one in networks]
 
 
-def _size(settings: FusionSettings, num_classes: int) -> tuple[int, int]:
+@functools.cache
+def _size(model: ModelSettings, num_classes: int) -> tuple[int, int]:
     """Layers with weights, and parameters."""
     with torch.device("meta"):
-        network = new_network(settings.model, num_classes=num_classes)
+        network = new_network(model, num_classes=num_classes)
     layers = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d)]
     return len(layers), sum(parameter.numel() for parameter in network.parameters())
 
