@@ -13,7 +13,7 @@ from typing import Any, final
 from flowprep.errors import FlowprepError, RunStoppedError, SettingsError, StoreError
 from flowprep.settings import differences
 from flowprep.stores import Store
-from fusion_train.ablation_plan import AblationPlan, PlannedNetwork, PlannedRow, record_of
+from fusion_train.ablation_plan import AblationPlan, PlannedNetwork, PlannedRow, lasting_sets, record_of
 from fusion_train.ablation_rows import TABLES
 from fusion_train.ablation_table import FILE, Ablation, AblationRow, AblationRun, PaperFigures, merged, read_ablation
 from fusion_train.checkpoint import data_fingerprint, whole_file
@@ -96,12 +96,13 @@ class _Ablation:
         if not path.exists():
             return ()
         there = read_ablation(path)
-        mine = {
-            "preset": self.plan.preset,
-            "sets": sorted(self.plan.sets),
-            "manifest_sha256": self.manifest_sha256,
-        }
-        theirs = {"preset": there.preset, "sets": sorted(there.sets), "manifest_sha256": there.manifest_sha256}
+        theirs, mine = (
+            {"preset": preset, "manifest_sha256": manifest, "sets": lasting_sets(sets)}
+            for preset, manifest, sets in (
+                (there.preset, there.manifest_sha256, there.sets),
+                (self.plan.preset, self.manifest_sha256, self.plan.sets),
+            )
+        )
         if changed := differences(theirs, mine):
             raise SettingsError(f"{path} is of another ablation ({'; '.join(changed)}); give another --out")
         return there.rows

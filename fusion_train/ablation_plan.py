@@ -148,11 +148,17 @@ def plan_ablation(
     return AblationPlan(
         dataset=dataset,
         preset=preset,
-        sets=tuple(text for text in sets if text.partition("=")[0].rpartition(".")[2] not in _FREE),
+        sets=tuple(f"{path}={value}" for path, value in lasting_sets(sets).items()),
         rows=tuple(rows),
         chosen=frozenset(only or (row.paper.name for row in rows)),
         seeds=tuple(range(num_seeds)),
     )
+
+
+def lasting_sets(sets: Sequence[str]) -> dict[str, str]:
+    """What `--set` texts set by path, the last one counting, without what may change from one call to the next."""
+    pairs = [text.partition("=")[::2] for text in sets]
+    return {path.strip(): value.strip() for path, value in pairs if path.strip().rpartition(".")[2] not in _FREE}
 
 
 def _check(tables: Sequence[int], only: Sequence[str], num_seeds: int, sets: Sequence[str]) -> None:

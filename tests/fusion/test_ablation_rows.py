@@ -254,7 +254,7 @@ def test_only_chooses_rows_and_their_tables(store: Store) -> None:
 
 def test_settings_reach_the_networks_and_win(store: Store) -> None:
     plan = plan_ablation(
-        store, tables=[1], sets=["train.batch_size=8", "fused.data.num_test_clips=3", "train.log_every=7"]
+        store, tables=[1], sets=["train.batch_size=32", "fused.data.num_test_clips=3", "train.log_every=7"]
     )
     rows = by_name(plan)
     assert {one.settings.train.batch_size for row in plan.rows for one in row.all_networks} == {32}
