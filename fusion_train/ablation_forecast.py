@@ -19,7 +19,10 @@ from fusion_train.stages import DONE
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkForecast:
-    """A network that rows are made of. `of_one` is what one training takes; there are `num_left` to do."""
+    """A network that rows are made of: `num_done` trainings are there, `num_left` are to do, `of_one` is one of them.
+
+    What only finished runs of rows need is not trained again, though it may be gone.
+    """
 
     name: str
     rows: tuple[str, ...]
@@ -79,16 +82,17 @@ def forecast_ablation(store: Store, plan: AblationPlan, out: Path, runtime: Runt
     networks = {one.name: one for row in rows for one in row.all_networks}
     found = []
     for network in networks.values():
-        users = [row.paper.name for row in rows if network.name in {one.name for one in row.all_networks}]
-        runs = {run for name in users for run in left[name]}
-        num_done = sum((network.folder(out, *run) / DONE).exists() for run in runs)
+        users = [row for row in rows if network.name in {one.name for one in row.all_networks}]
+        runs = {(split, seed) for row in users for split in row.splits for seed in plan.seeds}
+        trained = {run for run in runs if (network.folder(out, *run) / DONE).exists()}
+        to_train = {run for row in users for run in left[row.paper.name]} - trained
         found.append(
             NetworkForecast(
                 name=network.name,
-                rows=tuple(users),
-                num_done=num_done,
-                num_left=len(runs) - num_done,
-                of_one=_of_one(store, network, rows[0].splits[0], runtime, is_done=len(runs) == num_done),
+                rows=tuple(row.paper.name for row in users),
+                num_done=len(trained),
+                num_left=len(to_train),
+                of_one=_of_one(store, network, users[0].splits[0], runtime, is_done=not to_train),
             )
         )
     return AblationForecast(runs_left={name: len(runs) for name, runs in left.items()}, networks=tuple(found))

@@ -281,3 +281,12 @@ def test_settings_reach_the_networks_and_win(store: Store) -> None:
 def test_what_is_wrong_is_said(store: Store, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         plan_ablation(store, **{"tables": (), **arguments})
+
+
+def test_the_documentation_has_every_row() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "ablations.md").read_text("utf-8")
+    rows = text.split("\n## Which row is which\n")[1].split("\n## ")[0]
+    found = [name for line in rows.splitlines() if line.startswith("| ") for name in line.split("|")[1].split(",")]
+    assert [name.strip() for name in found if "-" in name] == [
+        name for name, row in PRINTED.items() if row.recipe is not None
+    ]
