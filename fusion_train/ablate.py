@@ -238,6 +238,9 @@ class _Ablation:
             is_whole = len(runs) == len(planned.splits) * len(self.plan.seeds)
             state = "done" if is_whole else "failed" if name in self.failed_rows else "open"
             why = self.failed_rows[name] if state == "failed" else ""
+            if state == "open" and name not in self.plan.chosen:  # not tried now
+                state, why = next(((row.state, row.why) for row in self.before
+                                   if row.name == name and row.state == "failed"), (state, why))  # fmt: skip
         else:
             state = "left out" if planned.left_out else "cited"
         return AblationRow(

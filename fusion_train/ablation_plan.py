@@ -38,6 +38,7 @@ LAYERS = {
 
 _DECIDED = ("model.network", "model.spatial", "model.temporal", "model.fusion", "model.at", "model.temporal_fusion",
             "model.keep_temporal", "train.split", "train.seed")  # fmt: skip
+_NUM_CLASSES = {"ucf101": 101, "hmdb51": 51}
 _FREE = ("num_threads", "log_every", "save_every", "tensorboard", "clips_at_once")
 
 
@@ -190,6 +191,8 @@ def _planned(
     before: Sequence[PlannedRow],
 ) -> PlannedRow:
     notes = (*paper.notes, *(paper.of_ucf101 if dataset == "ucf101" else ()))
+    if num_classes != _NUM_CLASSES.get(dataset, num_classes):
+        notes = (*notes, f"The paper's figures are of {_NUM_CLASSES[dataset]} classes, this store has {num_classes}.")
     recipe = paper.recipe
     if recipe is None:
         return PlannedRow(paper=paper, splits=splits, notes=notes)

@@ -182,10 +182,12 @@ def test_a_row_that_fails_costs_no_other_row(store: Store, tmp_path: Path) -> No
     assert states(found) == {"1-max": "failed", "1-sum": "done"}
     assert row_of(found, "1-max").why == f"{mark} is damaged; delete its folder to train that stage anew"
     assert read_ablation(tmp_path / "ablation.json") == found
+    other = do(store, tmp_path, "1-sum-softmax")
+    assert (row_of(other, "1-max").state, row_of(other, "1-max").why) == ("failed", row_of(found, "1-max").why)
     mark.unlink()
     said = Said()
     again = do(store, tmp_path, "1-max", "1-sum", said=said)
-    assert states(again) == {"1-max": "done", "1-sum": "done"}
+    assert states(again) == {"1-sum-softmax": "done", "1-max": "done", "1-sum": "done"}
     assert row_of(again, "1-max").why == ""
     assert said.trained() == ["debug-max-relu5, split 1, seed 0"]
 
