@@ -46,20 +46,31 @@ class Forecast:
 
 def forecast(store: Store, run: SplitRun, runtime: Runtime) -> list[Forecast]:
     """What each training of a split would take. Writes nothing, and needs no initial weights."""
-    return [_of_stage(store, run, stage, runtime) for stage in STAGES]
+    return [
+        forecast_network(
+            store,
+            run.settings[stage],
+            split=run.split,
+            stage=stage,
+            is_done=(run.folder / stage / DONE).exists(),
+            runtime=runtime,
+        )
+        for stage in STAGES
+    ]
 
 
-def _of_stage(store: Store, run: SplitRun, stage: str, runtime: Runtime) -> Forecast:
-    settings = run.settings[stage]
+def forecast_network(
+    store: Store, settings: FusionSettings, *, split: str, stage: str, is_done: bool, runtime: Runtime
+) -> Forecast:
+    """What one training would take, or has taken nothing more of if it `is_done`; `split` and `stage` name it."""
     train = settings.train
     parts = read_parts(store, train.split, validation=train.val, share=train.val_share, seed=train.seed)
     dataset = ClipDataset(store, parts.train, settings.data, streams=streams_of(settings.model))
     network = new_network(settings.model, num_classes=len(read_splits(store.path).classes))
     steps = Training(network, dataset, settings, runtime).steps_per_epoch * train.num_epochs
-    is_done = (run.folder / stage / DONE).exists()
     seconds, memory = (0.0, 0) if is_done else _measured(network, dataset, settings, runtime)
     return Forecast(
-        split=run.split,
+        split=split,
         stage=stage,
         is_done=is_done,
         num_steps=steps,

@@ -18,7 +18,7 @@ from flowprep.settings import differences
 from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
 from fusion_train.checkpoint import data_fingerprint, file_sha256, whole_file
-from fusion_train.config import FusionSettings
+from fusion_train.config import FusionSettings, ModelSettings
 from fusion_train.evaluate import evaluate
 from fusion_train.late_fusion import fuse, sweep
 from fusion_train.models.build import build_network
@@ -89,37 +89,69 @@ def run_split(store: Store, run: SplitRun, *, runtime: Runtime, say: Say) -> dic
 
 
 def _check_weights(store: Store, run: SplitRun) -> None:
-    """Load the initial weights of all streams that are still to be begun, so that what is missing is said first."""
     for stage in STAGES[:2]:
-        model = run.settings[stage].model
-        is_begun = any((run.folder / stage / name).exists() for name in (LAST, DONE))
-        if not is_begun and getattr(model, f"{stage}_weights") != "none":
-            build_network(model, num_classes=len(read_splits(store.path).classes))
+        if not is_begun(run.folder / stage):
+            check_weights(store, run.settings[stage].model)
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a training in this folder needs no initial weights any more."""
+    return any((folder / name).exists() for name in (LAST, DONE))
+
+
+def check_weights(store: Store, model: ModelSettings) -> None:
+    """Load the initial weights of a stream for nothing.
+
+    Raises:
+        MissingDataError: They are not there.
+    """
+    if getattr(model, f"{model.network}_weights") != "none":
+        build_network(model, num_classes=len(read_splits(store.path).classes))
 
 
 def _train_stage(store: Store, run: SplitRun, stage: str, runtime: Runtime, say: Say) -> None:
-    folder, settings = run.folder / stage, run.settings[stage]
+    starts_from = [run.folder / stream / NETWORK for stream in STAGES[:2]] if stage == "fused" else []
+    train_once(
+        store, run.settings[stage], run.folder / stage, starts_from=starts_from, runtime=runtime, say=say, name=stage
+    )
+
+
+def train_once(
+    store: Store,
+    settings: FusionSettings,
+    folder: Path,
+    *,
+    starts_from: Sequence[Path] = (),
+    runtime: Runtime,
+    say: Say,
+    name: str,
+) -> Path:
+    """Train a network, unless `folder` has it already. Returns its path; `starts_from` are the networks below it.
+
+    Raises:
+        SettingsError: The folder has another network than that of these settings.
+        StoreError: Its mark is damaged.
+    """
     record = {
-        "settings": _lasting(settings),
+        "settings": lasting_of_stage(settings),
         "manifest_sha256": data_fingerprint(store),
-        "starts_from": [file_sha256(run.folder / stream / NETWORK) for stream in STAGES[:2]]
-        if stage == "fused"
-        else [],
+        "starts_from": [file_sha256(path) for path in starts_from],
     }
     done = folder / DONE
     if done.exists():
         _check_done(done, record)
-        return
-    say(f"train {stage}", None)
-    path = train(store, settings, folder, runtime=runtime, report=lambda row: say(f"train {stage}", row))
+        return folder / NETWORK
+    say(f"train {name}", None)
+    path = train(store, settings, folder, runtime=runtime, report=lambda row: say(f"train {name}", row))
     if runtime.is_main:
         with whole_file(done) as file:
             file.write(json.dumps({**record, "network_sha256": file_sha256(path)}, indent=1).encode())
         (folder / LAST).unlink(missing_ok=True)  # as large as the network and its momentum, and not needed any more
     runtime.wait_for_all()
+    return path
 
 
-def _lasting(settings: FusionSettings) -> dict[str, Any]:
+def lasting_of_stage(settings: FusionSettings) -> dict[str, Any]:
     """What decides on the trained network, but for where the streams lie that a fused one starts from."""
     content = lasting(settings)
     if settings.model.network == "fused":
@@ -142,24 +174,46 @@ def _check_done(path: Path, record: Mapping[str, Any]) -> None:
 def _scores(
     store: Store, run: SplitRun, stage: str, runtime: Runtime, say: Say, part: str = "test"
 ) -> dict[str, ScoreTable]:
-    """Scores of a stage's towers: what is saved beside its network and is of it, or evaluated now."""
-    folder, settings = run.folder / stage, run.settings[stage]
-    network = folder / NETWORK
+    return scores_once(store, run.settings[stage], run.folder / stage, part=part, runtime=runtime, say=say, name=stage)
+
+
+def scores_once(
+    store: Store,
+    settings: FusionSettings,
+    folder: Path,
+    *,
+    part: str = "test",
+    saved_as: str = "",
+    runtime: Runtime,
+    say: Say,
+    name: str,
+) -> dict[str, ScoreTable]:
+    """Scores by tower of the network in `folder`: what is saved beside it and is of it, or evaluated now.
+
+    Files are called `PART_TOWER.npz`, or begin with `saved_as` where a network is evaluated in several ways.
+    """
+    network, stage = folder / NETWORK, settings.model.network
     sha256 = file_sha256(network)
     expected = [stage] if stage != "fused" else ["spatiotemporal", "temporal"][: 1 + settings.model.keep_temporal]
-    paths = {tower: folder / f"{part}_{tower}.npz" for tower in expected}
+    paths = {tower: folder / f"{saved_as or part}_{tower}.npz" for tower in expected}
     if all(path.exists() for path in paths.values()):
         tables = {tower: ScoreTable.load(path) for tower, path in paths.items()}
         asked = {"checkpoint_sha256": sha256, "data": settings.data.to_json()}
-        if all({name: table.origin.get(name) for name in asked} == asked for table in tables.values()):
+        if all({key: table.origin.get(key) for key in asked} == asked for table in tables.values()):
             return tables
-    say(f"evaluate {stage}", None)
+    say(f"evaluate {name}", None)
     tables = evaluate(
-        network, store, part=part, runtime=runtime, data=settings.data, settings=settings.evaluate, split=run.split
+        network,
+        store,
+        part=part,
+        runtime=runtime,
+        data=settings.data,
+        settings=settings.evaluate,
+        split=settings.train.split,
     )
     if runtime.is_main:
         for tower, table in tables.items():
-            table.save(folder / f"{part}_{tower}.npz")
+            table.save(paths[tower])
     runtime.wait_for_all()
     return tables
 

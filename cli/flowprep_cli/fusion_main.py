@@ -6,6 +6,7 @@ import click
 
 from flowprep import __version__
 from flowprep_cli.entry import leave_with
+from flowprep_cli.fusion_ablate import ablate
 from flowprep_cli.fusion_check import check
 from flowprep_cli.fusion_evaluate import evaluate
 from flowprep_cli.fusion_fuse import fuse
@@ -24,7 +25,7 @@ def cli() -> None:
     """  # noqa: D301 - click takes the backspace as "do not wrap"
 
 
-for command in (run, check, train, evaluate, fuse):
+for command in (run, check, train, evaluate, fuse, ablate):
     cli.add_command(command)
 
 

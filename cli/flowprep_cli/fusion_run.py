@@ -44,7 +44,7 @@ def run(
     from fusion_train.runtime import started
 
     path = data or runs.find_store(root)
-    with open_store(path) as store, started(device, deterministic=_is_deterministic(sets)) as runtime:
+    with open_store(path) as store, started(device, deterministic=is_deterministic(sets)) as runtime:
         preset = preset or runs.default_preset(store)
         preset_settings(preset)
         out = out or Path("runs") / preset
@@ -66,7 +66,7 @@ def run(
     return 0
 
 
-def _is_deterministic(sets: tuple[str, ...]) -> bool:
+def is_deterministic(sets: tuple[str, ...]) -> bool:
     """Presets are not; the last word on it counts."""
     values = [text.partition("=")[2].strip().lower() for text in sets if "train.deterministic" in text]
     return bool(values) and values[-1] == "true"

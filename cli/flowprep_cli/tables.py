@@ -125,12 +125,15 @@ def show_stages(found: StageTimes) -> None:
     print_rows([*rows, *(("note", note) for note in found.notes), *(("advice", text) for text in found.advice)])
 
 
-def print_columns(lines: Sequence[Sequence[str]]) -> None:
-    """Print a table with its header line, the first column left and the others right, without wrapping."""
+def print_columns(lines: Sequence[Sequence[str]], *, num_words: int = 1) -> None:
+    """Print a table with its header line, the first `num_words` columns left and the others right, without wrapping."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for first, *others in lines:
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        print("  ".join([first.ljust(widths[0]), *cells]))
+    for line in lines:
+        cells = [
+            cell.ljust(width) if place < num_words else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  ".join(cells))
 
 
 def _hours_text(hours: float) -> str:
