@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> None:
         assert backend is not None, "a device is for stores with flow"
         backend.warm_up()
         _try_out(backend)
-    except BackendUnavailableError as error:
+    except (BackendUnavailableError, VideoError) as error:  # the second one of our own frames: no memory for two
         _send(replies, {"event": "unusable", "error": str(error)})
         return
     with backend:

@@ -15,8 +15,10 @@ from flowprep.config import QuantiseSettings
 from flowprep.errors import BackendUnavailableError, VideoError
 from flowprep.flow.backend import FlowBackend, PreparedFrame, QuantisedFlow, padded
 from flowprep.flow.cuda_driver import CudaDriver
+from flowprep.flow.probe_cuda import find_card_obstacle
 from flowprep.flow.tvl1 import cuda_check
 from flowprep.flow.tvl1.cuda_arithmetic import SIMULATED
+from flowprep.flow.tvl1.cuda_context import free_bytes, give_up, make_current, starting
 from flowprep.flow.tvl1.cuda_download import Download, codes_of, flow_of
 from flowprep.flow.tvl1.cuda_failures import DeviceError, allocated, cuda_failures, halves
 from flowprep.flow.tvl1.cuda_frames import DeviceTables, FrameOnDevice, FramePool
@@ -78,13 +80,14 @@ class NativeCUDABackend(FlowBackend):
     def _open(self) -> None:
         if self._lost:
             raise self._lost_device()
-        if not SIMULATED:
-            cuda.select_device(self._device)  # the current device is a thread's
-        if self._stream is None:
-            self._stream, self._downloads = cuda.stream(), cuda.stream()
+        with self._failures(0, 0) if self._stream is not None else starting(self.name, self._device):
             if not SIMULATED:
-                with self._failures(0, 0):
-                    cuda_check.check_once(self._device, self.values, self._kernels, self._stream)
+                make_current(self._device)
+            if self._stream is None:
+                stream, downloads = cuda.stream(), cuda.stream()
+                if not SIMULATED:
+                    cuda_check.check_once(self._device, self.values, self._kernels, stream)
+                self._stream, self._downloads = stream, downloads
 
     def _prepare(self, frames: npt.NDArray[np.uint8]) -> list[Any]:
         if not len(frames):
@@ -177,6 +180,7 @@ class NativeCUDABackend(FlowBackend):
                 yield
         except DeviceError as error:
             self._lost = f"{error}, with frames of {width}x{height}"
+            give_up()
             raise self._lost_device() from error
 
     def _lost_device(self) -> BackendUnavailableError:
@@ -206,7 +210,7 @@ class NativeCUDABackend(FlowBackend):
         if size.rooms is None or (size.rooms.capacity < wanted and not size.is_limited):
             size.rooms = None  # before its successor is made
             if not SIMULATED:
-                free = cuda.current_context().get_memory_info().free
+                free = free_bytes()
                 num_slots = max(size.solver.tile.halos) if size.solver.is_cpu else 1
                 fitting = int(free * _SHARE_OF_MEMORY) // pair_bytes(
                     size.geometry, size.solver.num_components, num_slots
@@ -255,7 +259,7 @@ def _padded_flow(flow: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _build(device: int) -> str:
-    """What compiles, and for which processor. Raises BackendUnavailableError where there is no such device."""
+    """What compiles, and for which processor. Raises BackendUnavailableError for no such device or an unfit one."""
     version = importlib.metadata.version("numba-cuda")
     if SIMULATED:
         return f"numba-cuda {version} simulator"
@@ -266,5 +270,9 @@ def _build(device: int) -> str:
             f"flow backend native-cuda has no device {device}: there are {num_devices}, counted from 0; "
             "choose another, or check CUDA_VISIBLE_DEVICES"
         )
+    obstacle = find_card_obstacle(driver.capabilities[device])
+    if obstacle is not None:
+        reason, cure = obstacle
+        raise BackendUnavailableError(f"flow backend native-cuda cannot run on device {device}: {reason}; {cure}")
     major, minor = driver.capabilities[device]
     return f"numba-cuda {version} sm_{major}{minor}"
