@@ -1,4 +1,4 @@
-"""Runs `native-cuda` on `fake_libcuda.c` instead of a driver: `python -m helpers.cuda_driver`, which prints a JSON object.
+"""Runs `native-cuda` on `fake_libcuda.c` instead of a driver: `python -m helpers.cuda_driver`, which prints JSON.
 
 Everything on the host is real: Numba's and NVIDIA's own Python code, allocations, copies, streams, launches. Kernels do
 not run, so all flow is zero. Where there is no NVVM, kernels are not compiled either, and launched under another name.

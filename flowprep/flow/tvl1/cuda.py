@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
 
@@ -156,10 +157,11 @@ class NativeCUDABackend(FlowBackend):
             rooms = self._rooms_for(size, len(sources))
             counts: list[npt.NDArray[np.int64]] = []
             running: list[Download] = []
+            self.download_seconds = 0.0
             for number, first in enumerate(range(0, len(sources), rooms.capacity)):
                 pairs = slice(first, min(first + rooms.capacity, len(sources)))
                 if len(running) == 2:
-                    counts.append(running.pop(0).finish())
+                    counts.append(self._finish(running.pop(0)))
                 lane = rooms.lanes[number % 2]
                 start = None if initial_flow is None else _padded_flow(initial_flow[pairs])
                 slots = [[frame.slot for frame in frames[pairs]] for frames in (sources, targets)]
@@ -167,10 +169,23 @@ class NativeCUDABackend(FlowBackend):
                 download = store(first, len(slots[0]), lane, rooms)
                 download.start(self._stream, self._downloads)
                 running.append(download)
-            counts += [download.finish() for download in running]
+            counts += [self._finish(download) for download in running]
             self.num_iterations = np.concatenate(counts).reshape(
                 len(sources), size.geometry.num_levels, self.values.num_warps
             )
+
+    def _finish(self, download: Download) -> npt.NDArray[np.int64]:
+        """Wait for a download and use it, with a clock."""
+        start = time.perf_counter()
+        counts = download.finish()
+        self.download_seconds += time.perf_counter() - start
+        return counts
+
+    def wait(self) -> None:
+        """Wait for what is on the stream."""
+        if self._stream is not None and not self._lost:
+            with self._failures(0, 0):
+                self._stream.synchronize()
 
     @contextlib.contextmanager
     def _failures(self, height: int, width: int) -> Iterator[None]:

@@ -10,6 +10,7 @@ from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
+
 from flowprep.config import QuantiseSettings
 from flowprep.flow.tvl1 import cuda_fields, cuda_quantise
 from flowprep.flow.tvl1.cuda_kernel import PIXEL_BLOCK, Kernels, pixel_grid

@@ -36,7 +36,8 @@ class Packer:
     def __init__(self, kinds: Sequence[Any]) -> None:
         self._is_array = [isinstance(kind, types.Array) for kind in kinds]
         self._struct = struct.Struct(
-            "=" + "".join(_ARRAY if array else _FORMATS[kind] for array, kind in zip(self._is_array, kinds, strict=True))
+            "="
+            + "".join(_ARRAY if array else _FORMATS[kind] for array, kind in zip(self._is_array, kinds, strict=True))
         )
         num_words = self._struct.size // _WORD
         self._buffer = ctypes.create_string_buffer(max(self._struct.size, _WORD))
