@@ -63,7 +63,7 @@ def launch_nothing(grid: Any, block: Any, stream: Any, *arguments: Any) -> None:
         raise DeviceError(f"the launch failed: {code.name}")
 
 
-def backend(max_pairs: int = 1024) -> Any:
+def backend(max_pairs: int | None = None) -> Any:
     from flowprep.flow.parameters import parse_parameters
     from flowprep.flow.tvl1.cuda import NativeCUDABackend
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.command import FLOWPREP
+from helpers.media import moving_frames, write_video
 
 pytest.importorskip("numba_cuda", reason="the backend is of numba-cuda: pip install numba-cuda")
 
@@ -24,15 +26,21 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason="the driver that stands
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Variables with which a process finds the driver."""
     folder = tmp_path_factory.mktemp("driver")
     source, library = TESTS / "helpers" / "fake_libcuda.c", folder / "libcuda.so.1"
     subprocess.run([str(COMPILER), "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
-    environment = {
+    return {
         **{name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")},
         "LD_LIBRARY_PATH": str(folder),
         "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]),
+        "FAKE_CUDA_VERSION": "13000",
     }
+
+
+@pytest.fixture(scope="module")
+def found(environment: dict[str, str]) -> Any:
     command = [sys.executable, "-m", "helpers.cuda_driver"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert ended.returncode == 0, ended.stderr
@@ -82,3 +90,26 @@ def test_launches_are_packed_as_numba_packs_them(found: Any) -> None:
     assert all(launches["own"].values())
     assert launches["by Numba"] is True, "where they differ Numba launches"
     assert launches["launches by Numba"] == launches["launches"]
+
+
+@pytest.mark.parametrize(
+    ("device", "sentence"),
+    [
+        ("cuda:7", "has no device 7: there are 1, counted from 0; choose another, or check CUDA_VISIBLE_DEVICES"),
+        ("cuda:0", "computes wrong flow on this GPU"),
+    ],
+)
+def test_a_run_ends_with_that_sentence(
+    found: Any, environment: dict[str, str], tmp_path: Path, device: str, sentence: str
+) -> None:
+    """The owner of the device says it, and the command: nothing is blamed on a video."""
+    if not found["compiled"]:
+        pytest.skip('NVVM is not installed: pip install "numba-cuda[cu12]"')
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "a.avi", moving_frames(4, 48, 32))
+    command = [FLOWPREP, "extract", "--dataset", "folder", "--videos", str(tmp_path / "videos")]
+    command += ["--out", str(tmp_path / "out"), "--backend", "native-cuda", "--device", device, "--keep-size"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert ended.returncode == 2
+    assert f"flow backend native-cuda {sentence}" in " ".join(ended.stderr.split())
+    assert "Traceback" not in ended.stderr

@@ -233,6 +233,9 @@ def test_a_run_says_it_at_its_end(work: Work, monkeypatch: pytest.MonkeyPatch) -
     stored = json.loads((work.out / "run.json").read_text(encoding="utf-8"))
     assert stored["devices"] == summary.devices
     assert sum(note.startswith("cuda:0 waited ") for note in stored["notes"]) == 1
+    other = replace(SETTINGS, flow=FlowSettings(backend="farneback"))
+    with pytest.raises(SettingsError, match=r"flow\.backend"):  # flow of two backends is never mixed
+        flowprep.extract("folder", videos=work.videos, out=work.out, settings=other)
 
 
 # -- lanes -------------------------------------------------------------------------------------------------------------

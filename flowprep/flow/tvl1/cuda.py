@@ -19,22 +19,17 @@ from flowprep.flow.cuda_driver import CudaDriver
 from flowprep.flow.probe_cuda import find_card_obstacle
 from flowprep.flow.tvl1 import cuda_check
 from flowprep.flow.tvl1.cuda_arithmetic import SIMULATED
+from flowprep.flow.tvl1.cuda_batch import SHARE_OF_MEMORY, most_pairs
 from flowprep.flow.tvl1.cuda_context import free_bytes, give_up, make_current, starting
 from flowprep.flow.tvl1.cuda_download import Download, codes_of, flow_of
 from flowprep.flow.tvl1.cuda_failures import DeviceError, allocated, cuda_failures, halves
 from flowprep.flow.tvl1.cuda_frames import DeviceTables, FrameOnDevice, FramePool
-from flowprep.flow.tvl1.cuda_kernel import Kernels, kernels_of
+from flowprep.flow.tvl1.cuda_kernel import Kernels, kernels_of, num_multiprocessors
 from flowprep.flow.tvl1.cuda_levels import DeviceGeometry
 from flowprep.flow.tvl1.cuda_rooms import Lane, Rooms, pair_bytes
 from flowprep.flow.tvl1.cuda_solver import Solver
 from flowprep.flow.tvl1.cuda_tiles import Tile
 from flowprep.flow.tvl1.params import MIN_SIDE, TVL1CPUParameters, TVL1CUDAParameters
-
-_BATCH_PIXELS = 24_000_000
-"""Pixels of the pairs that are computed together, at most: 275 pairs of 340x256 (assumed, not tuned on a device)."""
-
-_MAX_PAIRS = 1024
-_SHARE_OF_MEMORY = 0.8
 
 
 @final
@@ -52,17 +47,17 @@ class NativeCUDABackend(FlowBackend):
 
     name = "native-cuda"
     takes_initial_flow = True
-    pairs_at_a_time = 128
+    pairs_at_a_time = 128  # four times as many as hide the launches (`cuda_batch.py`); flow of so many is held twice
 
     def __init__(
         self,
         parameters: TVL1CPUParameters | TVL1CUDAParameters,
         *,
         device: int = 0,
-        max_pairs: int = _MAX_PAIRS,
+        max_pairs: int | None = None,
         tile: Tile | None = None,
     ) -> None:
-        """Check that the device exists. `max_pairs` bounds how many are computed at once; `tile` is for tests."""
+        """Check that the device exists. `max_pairs` are computed at once, if memory allows; `tile` is for tests."""
         self.values, self._device, self._max_pairs, self._tile = parameters, device, max_pairs, tile
         self._kernels = kernels_of(device)
         self._sizes: dict[tuple[int, int], _Size] = {}
@@ -220,14 +215,14 @@ class NativeCUDABackend(FlowBackend):
     def _rooms_for(self, size: _Size, num_pairs: int) -> Rooms:
         """Rooms for so many pairs, or for as many as are computed at once."""
         height, width = size.geometry.size
-        most = min(self._max_pairs, max(1, _BATCH_PIXELS // (height * width)))
+        most = self._max_pairs or most_pairs(height, width, num_multiprocessors())
         wanted = min(num_pairs, most)
         if size.rooms is None or (size.rooms.capacity < wanted and not size.is_limited):
             size.rooms = None  # before its successor is made
             if not SIMULATED:
                 free = free_bytes()
                 num_slots = max(size.solver.tile.halos) if size.solver.is_cpu else 1
-                fitting = int(free * _SHARE_OF_MEMORY) // pair_bytes(
+                fitting = int(free * SHARE_OF_MEMORY) // pair_bytes(
                     size.geometry, size.solver.num_components, num_slots
                 )
                 size.is_limited = fitting < wanted
