@@ -3,8 +3,9 @@
     python benchmarks/bench_cuda.py [--pairs DIR] [--batches 1,64,256] [--repeats N] [--quick]
 
 Batches and other choices that are made by assumption are tried out (cuda_sweep.py) and the best of each is in the JSON,
-unless --quick. DIR holds what make_pairs.py writes. Without it the clips of ../shared/data are decoded, and where those or PyAV are
-not there, textures that move stand in for them, which the output says: their iterations are not those of real videos.
+unless --quick. DIR holds what make_pairs.py writes. Without it the clips of ../shared/data are decoded, and where those
+or PyAV are not there, textures that move stand in for them, which the output says: their iterations are not those of
+real videos.
 """
 
 from __future__ import annotations

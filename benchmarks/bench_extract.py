@@ -1,4 +1,6 @@
-"""Speed of the whole command `flowprep extract`, with flow where --backend is given, from UCF101 clips to packed shards or a tree, by --jobs.
+"""Speed of the whole command `flowprep extract`, from UCF101 clips to packed shards or a tree, by --jobs.
+
+There is flow where --backend is given.
 
 The clips are copied until a run takes some seconds, so that the start of Python and of the workers is a small share of
 it; it is part of the time all the same.

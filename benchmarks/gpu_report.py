@@ -6,7 +6,7 @@ all parts passed and reached their figures.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import subprocess
 import sys
@@ -27,7 +27,7 @@ def main() -> None:
     rows = [(name, part["outcome"], part["seconds"]) for name, part in parts.items()]
     print_table("Parts of the GPU check", ("part", "outcome", "s"), rows)
     passed = all(part["outcome"] == "passed" for part in parts.values())
-    facts = {"date": datetime.date.today().isoformat(), "commit": commit(), "machine": machine_facts(), "gpus": gpus()}
+    facts = {"date": dt.date.today().isoformat(), "commit": commit(), "machine": machine_facts(), "gpus": gpus()}
     print("\n" + json.dumps({"benchmark": "gpu_check", **facts, "parts": parts, "passed": passed}))
     sys.exit(not passed)
 
