@@ -98,7 +98,7 @@ if has "torch, torchvision, click"; then
     if "$python" -c "from flowprep_cli.fusion_main import main; main()" bench --help > /dev/null 2>&1; then
         part fusion-bench 50 "$python" -c "from flowprep_cli.fusion_main import main; main()" bench --preset ucf101-vgg16 --network fused --device cuda --set train.precision=bfloat16 --json
     else
-        left_out fusion-bench "there is no fusion-train bench in this version"
+        echo "== fusion-bench: this version has no fusion-train bench"
     fi
 else
     left_out fusion "torch, torchvision or click is missing, give them with --wheels"
