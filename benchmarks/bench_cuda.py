@@ -2,8 +2,10 @@
 
     python benchmarks/bench_cuda.py [--pairs DIR] [--batches 1,64,256] [--repeats N] [--quick]
 
-DIR holds what make_pairs.py writes. Without it the clips of ../shared/data are decoded, and where those or PyAV are
-not there, textures that move stand in for them, which the output says: their iterations are not those of real videos.
+Batches and other choices that are made by assumption are tried out (cuda_sweep.py) and the best of each is in the JSON,
+unless --quick. DIR holds what make_pairs.py writes. Without it the clips of ../shared/data are decoded, and where those
+or PyAV are not there, textures that move stand in for them, which the output says: their iterations are not those of
+real videos.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from common import print_result, print_table
 from cuda_floors import Floors, kernel_milliseconds
+from cuda_sweep import sweep
 
 from flowprep.config import QuantiseSettings
 from flowprep.flow import backends, create_backend
@@ -55,6 +58,8 @@ def main() -> None:
             ],
         )
         figures["kernels_ms"] = measure_kernels(backend, runs, max(batches))
+    if not arguments.quick:
+        figures["sweep"] = measure_choices(runs, batches, arguments.repeats)
     figures |= compare(runs, figures["pairs_per_s"])
     passed = all(figures[name] >= target for name, target in TARGETS.items() if figures.get(name) is not None)
     print_result("cuda", figures=figures, target=TARGETS, passed=passed)
@@ -63,7 +68,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, help="folder that make_pairs.py wrote")
-    parser.add_argument("--batches", default="1,16,64,128,256,512")
+    parser.add_argument("--batches", default="1,32,64,128,256,512,1024")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="the largest batch alone")
     return parser.parse_args()
@@ -108,18 +113,15 @@ def moving_textures(num_runs: int = 8, num_frames: int = 9) -> Frames:
 
 
 def rate(backend: NativeCUDABackend, runs: Frames, num_pairs: int, repeats: int) -> float:
-    """Pairs a second from frames in memory to codes in memory, each frame uploaded once a run."""
+    """Pairs a second from frames in memory to codes in memory; all frames go up together, as in a run, each once."""
+    length = runs.shape[1]
+    frames = np.concatenate([runs[number % len(runs)] for number in range(-(-num_pairs // (length - 1)))])
     seconds = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
-        sources: list[Any] = []
-        targets: list[Any] = []
-        number = 0
-        while len(sources) < num_pairs:
-            prepared = backend.prepare(runs[number % len(runs)])
-            sources += prepared[:-1]
-            targets += prepared[1:]
-            number += 1
+        prepared = backend.prepare(frames)
+        places = [place for place in range(len(frames)) if (place + 1) % length]
+        sources, targets = [prepared[place] for place in places], [prepared[place + 1] for place in places]
         backend.compute_quantised(sources[:num_pairs], targets[:num_pairs], QuantiseSettings())
         seconds.append(time.perf_counter() - start)
     return num_pairs / statistics.median(seconds[1:])  # the first one allocates
@@ -155,6 +157,14 @@ def measure_batches(backend: NativeCUDABackend, runs: Frames, batches: list[int]
         "floors_us": floors.to_json(),
         "times_the_floor": round(1e6 / max(found.values()) / floors.largest_us, 2),
     }
+
+
+def measure_choices(runs: Frames, batches: list[int], repeats: int) -> dict[str, Any]:
+    found = sweep(lambda backend, num_pairs: rate(backend, runs, num_pairs, repeats), batches, 1)
+    rows = [(name, value, figure) for name, rates in found["pairs_per_s"].items() for value, figure in rates.items()]
+    print_table("Other choices, one at a time", ("choice", "value", "pairs/s"), rows)
+    print(f"best: {found['best']}")
+    return found
 
 
 def measure_kernels(backend: NativeCUDABackend, runs: Frames, num_pairs: int) -> dict[str, float]:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from flowprep.childprocess import Task, Work
+from flowprep.device.load import Load
 from flowprep.device.process import Device
 from flowprep.process import AbortedError
 from flowprep.supervisor import Attempt, Done, SetAsideError, Supervisor
@@ -20,6 +21,7 @@ def run_tasks(
     *,
     stop: threading.Event | None = None,
     progress: Callable[[int], None] = lambda _num_frames: None,
+    loads: dict[str, Load] | None = None,
 ) -> Iterator[Done]:
     """Do the tasks, `jobs` at a time, each in a child process, and yield each as it ends, in any order.
 
@@ -27,8 +29,8 @@ def run_tasks(
     the end, one video at a time, so that it is seen which one it dies of.
 
     When `stop` is set no other task begins; those in work end and are yielded. `progress` is called, from any thread,
-    with the number of frames done since its last call. When the iterator is closed, or anything is raised, all children
-    are killed; none is left when this returns.
+    with the number of frames done since its last call. `loads` gets how busy each device was.
+    When the iterator is closed, or anything is raised, all children are killed; none is left when this returns.
 
     Raises:
         RunStoppedError: the store cannot be written, or children cannot be started.
@@ -39,6 +41,8 @@ def run_tasks(
     stopped, abort = stop or threading.Event(), threading.Event()
     free: queue.SimpleQueue[Supervisor] = queue.SimpleQueue()
     devices = [Device(name, work.settings, abort, stall_seconds=work.stall_seconds) for name in work.devices]
+    if loads is not None:
+        loads.update({device.name: device.load for device in devices})
     for slot in range(jobs):
         free.put(Supervisor(work, abort, progress, devices[slot % len(devices)] if devices else None))
     aside: queue.SimpleQueue[tuple[Task, Attempt]] = queue.SimpleQueue()

@@ -304,7 +304,8 @@ class _Run:
         )
         packer.expect(todo)
         tasks = (Task(list_index=index, video=videos[index]) for index in todo)
-        for done in executors.run_tasks(work, tasks, jobs, stop=stop, progress=self._heard.progress):
+        loads = self._tally.loads
+        for done in executors.run_tasks(work, tasks, jobs, stop=stop, progress=self._heard.progress, loads=loads):
             self._tally.add(done.row)
             self._counts.add(videos[done.list_index], done.row)
             record.append("video", **event_of(done))

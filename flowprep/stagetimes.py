@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowprep import machine, source
-from flowprep.config import BenchSettings, ExtractSettings
+from flowprep.config import BenchSettings, ExtractSettings, RunSettings
 from flowprep.decode import VideoReader
+from flowprep.devicetimes import DeviceTimes, WorkerTimes, measure_device
 from flowprep.errors import DatasetError, MissingDataError, RunStoppedError, VideoError
 from flowprep.flow import resolve
 from flowprep.flow.backend import FlowBackend
@@ -33,7 +34,9 @@ from flowprep.flowstage import LocalFlow
 from flowprep.pipeline import Stages, extract_frames, open_backend, own_stages
 from flowprep.publisher import Publisher, open_publisher
 from flowprep.records import Video
+from flowprep.request import devices_of
 from flowprep.sample import listed_videos, spread
+from flowprep.stagebound import StageTime, advice, busy_note, find_bound
 from flowprep.stores.pack import pack_shard
 
 P = ParamSpec("P")
@@ -53,22 +56,7 @@ STAGES: Mapping[str, str] = {
 }
 """Stage to what it is, in the order of the data."""
 
-_DISK_STAGES = ("write", "commit", "pack")
-_WAITING_STAGES = ("decode", *_DISK_STAGES)
-_COMPUTING_STAGES = ("resize", "flow", "quantise", "encode frames", "encode flow")
 _NUM_VIDEOS, _VIDEO_SECONDS = 4, 5.0
-_WAITING_SHARE, _BUSY_SHARE = 0.3, 0.15
-"""Shares of time, chosen: waiting for the disk, from which a run is bound by it; and taken by others, to be told."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageTime:
-    """Seconds of a frame in a stage: wall and processor time, and the share of all wall time, 0 to 1."""
-
-    stage: str
-    seconds: float
-    cpu_seconds: float
-    share: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +64,8 @@ class StageTimes:
     """What was measured in one process, and what follows for `jobs` of them.
 
     `cpu_seconds` is the processor time of a frame; `bound_by` a stage, or `disk` where processes wait for that. Rates
-    and hours for all jobs assume that memory and disk keep up with them.
+    and hours for all jobs assume that memory and disk keep up with them. Where a device computes the flow, they are
+    those of `device`, and `flow` is not in the stages, which are the workers'.
     """
 
     num_videos: int
@@ -95,6 +84,7 @@ class StageTimes:
     advice: tuple[str, ...]
     notes: tuple[str, ...]
     complete: bool
+    device: DeviceTimes | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -166,6 +156,7 @@ class _Totals:
     cpu_seconds: float = 0.0
     stored_bytes: int = 0
     source_bytes: float = 0.0
+    grey: list[NDArray[np.uint8]] = dataclasses.field(default_factory=list)  # batches of the first video's frames
 
 
 def measure_stages(
@@ -175,12 +166,14 @@ def measure_stages(
     settings: ExtractSettings | None = None,
     bench: BenchSettings | None = None,
     *,
+    devices: tuple[str, ...] | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> StageTimes:
     """Extract parts of the video file `videos`, or of videos of that folder, with a clock around each stage.
 
     A store is written to a folder beside what is in `out`, or would be, and removed. `dataset` is a name and the number
-    of frames to give hours for. Interrupted, it gives what was measured until then. `tell` hears notes.
+    of frames to give hours for. `devices` compute the flow; by default the first one if the backend is for that.
+    Interrupted, it gives what was measured until then. `tell` hears notes.
 
     Raises:
         MissingDataError, DatasetError: There is no such file, no video, or none that can be read; `out` cannot be
@@ -189,6 +182,7 @@ def measure_stages(
         RunStoppedError: Interrupted before the first video was done, or the disk is full.
     """
     settings, bench = _resolved(settings or ExtractSettings()), bench or BenchSettings()
+    devices = devices_of(settings, RunSettings()) if devices is None else devices
     folder, listed = listed_videos(videos)
     present = [video for video in listed if video.problem is None]
     chosen = [present[place] for place in spread(min(_NUM_VIDEOS, len(present)), len(present))] if present else []
@@ -212,7 +206,11 @@ def measure_stages(
                 raise RunStoppedError("stopped before the first video was done; start again, with fewer --frames")
             raise DatasetError(f"no video of {videos} can be read: {(notes or ['it has none'])[-1]}")
         _pack(scratch, publisher, clock, totals)
-    return _summed_up(clock, totals, dataset, bench.jobs or machine.num_cores(), settings, notes, complete=complete)
+        jobs = bench.jobs or machine.num_cores()
+        found = _summed_up(clock, totals, dataset, jobs, settings, notes, complete=complete)
+        if devices and backend is not None and complete:
+            found = _with_device(found, totals.grey, backend, settings, dataset[1], len(devices))
+    return found
 
 
 def _resolved(settings: ExtractSettings) -> ExtractSettings:
@@ -266,6 +264,8 @@ def _extract(
             expected = reader.expected_frames
             stages, add = measured.stages(num_frames), measured.around("write", writer.add)
             flow = measured.flow(backend, publisher.settings) if backend is not None else None
+            if flow is not None and not totals.videos:
+                flow.prepare = _keeping(totals.grey, flow.prepare)
             row = extract_frames(video, reader, publisher.settings, flow, add, lambda _: None, stages=stages)
             done = len(reader.pts_seconds)
         with source.opened(path) as file:
@@ -284,6 +284,46 @@ def _extract(
     totals.cpu_seconds += time.process_time() - cpu_start - unshared[1]
     totals.stored_bytes += sum(stored.stream_bytes.values())
     totals.source_bytes += version.num_bytes * share
+
+
+def _keeping(kept: list[Any], prepare: Callable[P, T]) -> Callable[P, T]:
+    """`prepare`, and its frames are kept."""
+
+    def keep(*arguments: P.args, **named: P.kwargs) -> T:
+        kept.append(arguments[0])
+        return prepare(*arguments, **named)
+
+    return keep
+
+
+def _with_device(
+    found: StageTimes,
+    grey: list[NDArray[np.uint8]],
+    backend: FlowBackend,
+    settings: ExtractSettings,
+    num_frames: int,
+    num_devices: int,
+) -> StageTimes:
+    """What was measured in one process, as of a run in which devices compute the flow."""
+    workers = WorkerTimes.without_flow(found.stages, found.jobs, machine.num_cores())
+    frames = np.concatenate(grey)
+    if len(frames) < 2:
+        return found
+    device = measure_device(frames, len(grey[0]), backend, settings, workers, num_devices)
+    rate = min(device.device_frames_per_second, device.workers_frames_per_second)
+    bound_by = device.bound_by.removeprefix("workers: ")
+    return dataclasses.replace(
+        found,
+        stages=tuple(dataclasses.replace(one, share=one.seconds / workers.seconds) for one in workers.stages),
+        frame_seconds=workers.seconds,
+        cpu_seconds=workers.cpu_seconds,
+        frames_per_second=1 / workers.seconds,
+        jobs_frames_per_second=rate,
+        hours=num_frames / rate / 3600,
+        bound_by=device.bound_by,
+        advice=tuple(advice(bound_by, workers.stages, settings)),
+        device=device,
+    )
 
 
 def _pack(scratch: Path, publisher: Publisher, clock: Clock, totals: _Totals) -> None:
@@ -350,46 +390,3 @@ def _summed_up(
         notes=tuple(notes),
         complete=complete,
     )
-
-
-def find_bound(stages: tuple[StageTime, ...]) -> str:
-    """The stage that takes most, `disk` for those of the disk together; `disk` too where much of all is waiting."""
-    if _waiting(stages, _WAITING_STAGES) > _WAITING_SHARE * sum(time.seconds for time in stages):
-        return "disk"
-    seconds = {time.stage: time.seconds for time in stages if time.stage not in (*_DISK_STAGES, "other")}
-    seconds["disk"] = sum(time.seconds for time in stages if time.stage in _DISK_STAGES)
-    return max(seconds, key=lambda stage: seconds[stage])
-
-
-def busy_note(stages: tuple[StageTime, ...]) -> str | None:
-    """That other processes took much of the time, if they did, and what a frame would take without them."""
-    taken, all_seconds = _waiting(stages, _COMPUTING_STAGES), sum(time.seconds for time in stages)
-    if taken <= _BUSY_SHARE * all_seconds:
-        return None
-    return (
-        f"Other processes took {100 * taken / all_seconds:.0f} % of the time: on an idle machine a frame takes about "
-        f"{1000 * (all_seconds - taken):.1f} ms."
-    )
-
-
-def _waiting(stages: tuple[StageTime, ...], which: tuple[str, ...]) -> float:
-    """Seconds of a frame in which some stages did not run."""
-    return sum(max(time.seconds - time.cpu_seconds, 0.0) for time in stages if time.stage in which)
-
-
-def advice(bound_by: str, stages: tuple[StageTime, ...], settings: ExtractSettings) -> Iterator[str]:
-    """What would make a run faster, most useful first, one sentence each."""
-    ms = {time.stage: 1000 * time.seconds for time in stages}
-    if bound_by == "disk":
-        yield "A faster disk would help most, or a local one from which the finished store is copied."
-        yield "--durability fast flushes nothing (a power failure then costs videos); --format hdf5 writes few files."
-    else:
-        yield "Cores bound it: twice as many take half as long, here (--jobs) or on other machines (--part I/N)."
-        if sum(ms.get(stage, 0.0) for stage in _DISK_STAGES) < 0.1 * sum(ms.values()):
-            yield "A faster disk would not help."
-    if bound_by == "flow" and settings.flow.backend in ("opencv", "farneback", "dis"):
-        yield "--backend native computes TV-L1 many times as fast as opencv; dis and farneback are other algorithms."
-    if bound_by == "decode":
-        yield "Videos that are stored in smaller frames, or in a codec that is easier to decode, would help."
-    if "encode frames" in ms and ms["encode frames"] > 0.05 * sum(ms.values()):
-        yield f"--no-rgb would leave out {ms['encode frames']:.2f} ms a frame, and the frames."

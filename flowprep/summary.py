@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, final
 
 from flowprep.datasets import missing_by_class_and_split
+from flowprep.device.load import Load, load_notes
 from flowprep.records import Listing, Row, State, Video
 
 INTERRUPTED = 3
@@ -23,7 +24,8 @@ class Summary:
     `missing` counts missing videos by (class, split and part), one video once for each split that it is in; `failed`
     names the other ones that are not stored. `builds` counts the videos that each build of the flow backend has
     computed (`FlowBackend.build`), in this run and those before it, by the journals; it is empty where the run has not
-    ended the list. `part` is I/N; `interrupted` says that a signal has ended the run early.
+    ended the list. `devices` says of each that computed flow now how long it was busy and waited for frames, and which
+    side that says bounds the run. `part` is I/N; `interrupted` says that a signal has ended the run early.
     """
 
     out: Path
@@ -40,6 +42,7 @@ class Summary:
     num_unlisted: int = 0
     num_duplicates: int = 0
     builds: Mapping[str, int] = field(default_factory=dict)
+    devices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     part: str | None = None
     interrupted: bool = False
@@ -64,6 +67,7 @@ class Tally:
     num_frames: int = 0
     num_flows: int = 0
     seconds: float = 0.0
+    loads: dict[str, Load] = field(default_factory=dict)
 
     def add(self, row: Row) -> None:
         """Count a video."""
@@ -133,7 +137,8 @@ def summarise(
         num_unlisted=len(listing.unlisted),
         num_duplicates=listing.num_duplicates,
         builds=dict(sorted((builds or {}).items())),
-        notes=tuple(notes),
+        devices={name: load.to_json() for name, load in tally.loads.items() if load.busy_seconds > 0},
+        notes=(*notes, *load_notes(tally.loads)),
         part=part,
         interrupted=interrupted,
         exit_code=INTERRUPTED if interrupted else _exit_code(counts.states, strict=strict),

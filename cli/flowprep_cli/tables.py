@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,6 +10,7 @@ from rich.table import Table
 
 from flowprep.bench import BenchResult
 from flowprep.describe import Description
+from flowprep.devicetimes import DeviceTimes
 from flowprep.stagetimes import StageTimes
 from flowprep_cli.progress import printable, size_text
 
@@ -108,7 +109,14 @@ def show_stages(found: StageTimes) -> None:
         ]
         for time in found.stages
     ]
-    lines.append(["all", f"{1000 * found.frame_seconds:.2f}", f"{1000 * found.cpu_seconds:.2f}", ""])
+    lines.append(
+        [
+            f"{'a worker' if found.device else 'all'}",
+            f"{1000 * found.frame_seconds:.2f}",
+            f"{1000 * found.cpu_seconds:.2f}",
+            "",
+        ]
+    )
     print()
     print_columns(lines)
     print()
@@ -118,11 +126,26 @@ def show_stages(found: StageTimes) -> None:
     rows = [
         ("measured", f"{found.num_frames} frames of {found.num_videos} videos, all stages, one process"),
         ("bound by", found.bound_by),
-        ("one process", f"{found.frames_per_second:.1f} frames/s"),
+        *_device_rows(found.device),
+        ("one worker" if found.device else "one process", f"{found.frames_per_second:.1f} frames/s"),
         (f"{found.jobs} jobs", f"{rate:.1f} frames/s if memory and disk keep up ({disk})"),
         ("whole run", f"{work} for {found.dataset} with {found.jobs} jobs, all stages"),
     ]
     print_rows([*rows, *(("note", note) for note in found.notes), *(("advice", text) for text in found.advice)])
+
+
+def _device_rows(device: DeviceTimes | None) -> Iterator[tuple[str, str]]:
+    """A row a side of a run on devices: its rate, and that of each of its stages if there were no other."""
+    if device is None:
+        return
+    for name, rate, stages in (
+        ("device", device.device_frames_per_second, device.device),
+        ("workers", device.workers_frames_per_second, device.workers),
+    ):
+        parts = ", ".join(f"{stage} {value:.0f}" for stage, value in stages.items())
+        yield name, f"{rate:.1f} frames/s ({parts})"
+    batch = f"{device.num_pairs} pairs of {device.width}x{device.height}"
+    yield "batch", f"{batch}, on {device.num_devices} device{'s' if device.num_devices > 1 else ''}"
 
 
 def print_columns(lines: Sequence[Sequence[str]], *, num_words: int = 1) -> None:

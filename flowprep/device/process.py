@@ -8,6 +8,7 @@ from typing import Any, final
 
 from flowprep.config import ExtractSettings
 from flowprep.device import server
+from flowprep.device.load import Load
 from flowprep.errors import BackendUnavailableError, RunStoppedError
 from flowprep.process import NONSENSE, START_SECONDS, AbortedError, LostError, SupervisedProcess
 
@@ -26,7 +27,7 @@ class Device:
     def __init__(
         self, name: str, settings: ExtractSettings, abort: threading.Event, *, stall_seconds: float | None = None
     ) -> None:
-        self.name, self.build = name, ""
+        self.name, self.build, self.load = name, "", Load()
         self._settings, self._abort, self._stall_seconds = settings, abort, stall_seconds
         self._lock = threading.Lock()
         self._owner: _Owner | None = None
@@ -86,7 +87,7 @@ class Device:
             process.kill()
             raise
         self.build = build
-        self._owner = _Owner(process, address, self._stall_seconds)
+        self._owner = _Owner(process, address, self._stall_seconds, self.load)
 
     def _bury(self, owner: _Owner) -> LostError:
         """See an owner off that is, or seems, dead."""
@@ -100,8 +101,9 @@ class Device:
 class _Owner:
     """One owner's life: a thread hears what it says, and kills it if it hangs."""
 
-    def __init__(self, process: _OwnerProcess, address: str, stall_seconds: float | None) -> None:
+    def __init__(self, process: _OwnerProcess, address: str, stall_seconds: float | None, load: Load) -> None:
         self.address = address
+        self._load = load
         self.has_computed = False
         self._process, self._stall_seconds = process, stall_seconds
         self._lost: LostError | None = None
@@ -128,8 +130,9 @@ class _Owner:
                     case {"event": "begun", "pixels": int(num_pixels)}:
                         seconds = _STALL_SECONDS + _STALL_SECONDS_PER_MEGAPIXEL * num_pixels / 1e6
                         deadline = time.monotonic() + (self._stall_seconds or seconds)
-                    case {"event": "done"}:
+                    case {"event": "done", "waited": float(waited), "busy": float(busy)}:
                         self.has_computed = True
+                        self._load.add(waited, busy)
                         deadline = time.monotonic() + _IDLE_SECONDS
                     case _:
                         raise self._process.lost("crash", NONSENSE)

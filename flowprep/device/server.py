@@ -5,7 +5,7 @@ It speaks with the run as a child does (`flowprep.child`), and with workers thro
     run    {"work": {"settings": .., "device": ..}}        once
     owner  {"event": "ready", "address": .., "build": ..}  or {"event": "unusable", ..} and ends
     owner  {"event": "begun", "pixels": ..}                a batch; from here on it may hang
-    owner  {"event": "done"}
+    owner  {"event": "done", "waited": .., "busy": ..}     seconds before this batch, after the last one, and of it
 
 A batch is all that waits of the frame size that has waited longest, up to what the device has memory for. If memory
 runs out the batches are halved, down to one pair; a video of which one pair is too much fails. A backend that fails
@@ -20,6 +20,7 @@ import selectors
 import socket
 import struct
 import sys
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
         assert backend is not None, "a device is for stores with flow"
         backend.warm_up()
         _try_out(backend)
-    except BackendUnavailableError as error:
+    except (BackendUnavailableError, VideoError) as error:  # the second one of our own frames: no memory for two
         _send(replies, {"event": "unusable", "error": str(error)})
         return
     with backend:
@@ -109,6 +110,7 @@ class Server:
         self._selector = selectors.DefaultSelector()
         self._waiting: deque[_Request] = deque()
         self._max_pixels = MAX_BATCH_PIXELS
+        self._ended: float | None = None  # when the last batch did
         self._door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
     def run(self) -> None:
@@ -208,6 +210,8 @@ class Server:
         """Compute the pairs that the frames of a batch complete, and answer each worker."""
         shape = batch[0].lane.shape
         assert shape is not None, "only an open lane has requests"
+        begun = time.perf_counter()
+        waited = 0.0 if self._ended is None else begun - self._ended
         _send(self._replies, {"event": "begun", "pixels": shape.height * shape.width})
         pairs: list[_Pair] = []
         prepared = self._prepared(batch)
@@ -220,7 +224,8 @@ class Server:
         for request, _ in prepared:
             if not request.lane.failed:
                 self._answer_codes(request)
-        _send(self._replies, {"event": "done"})
+        self._ended = time.perf_counter()
+        _send(self._replies, {"event": "done", "waited": waited, "busy": self._ended - begun})
 
     def _prepared(self, batch: list[_Request]) -> list[tuple[_Request, list[PreparedFrame]]]:
         """Prepared frames of each request; those of requests for which there is no memory are left out."""

@@ -12,11 +12,15 @@ from pathlib import Path
 
 from flowprep.doctor.finding import Finding
 from flowprep.doctor.packages import installed_version
+from flowprep.flow.cuda_driver import CudaDriver, DriverFailureError, NoDriverError
+from flowprep.flow.probe_cuda import find_card_obstacle
+from flowprep.flow.tvl1.cuda_batch import most_pairs
 
 _EXTRAS = {12: ("cuda", "cu12"), 13: ("cuda13", "cu13")}
 """Major version of CUDA: our extra, and that of numba-cuda which it asks for."""
 
 _NO_DEVICE = 100
+_USUAL_SIZE = 340, 256  # UCF101's frames as `extract` stores them
 
 
 def examine_gpu(root: Path = Path("/")) -> Iterator[Finding]:
@@ -47,7 +51,32 @@ def examine_gpu(root: Path = Path("/")) -> Iterator[Finding]:
         yield Finding(topic="gpu", name="CUDA driver", state="note", text=text, cure=cure)
         return
     yield Finding(topic="gpu", name="CUDA driver", state="ok", text=text, facts={"cuda": f"{major}.{minor}"})
+    yield from _devices()
     yield _kernels(major)
+
+
+def _devices() -> Iterator[Finding]:
+    """What each device of `--device` is good for, as far as that is known without a run."""
+    try:
+        driver = CudaDriver.load()
+    except (NoDriverError, DriverFailureError):
+        return  # told above
+    for index, (card, num_bytes, num_multiprocessors) in enumerate(driver.cards):
+        capability = ".".join(map(str, driver.capabilities[index]))
+        facts: dict[str, object] = {"card": card, "memory_bytes": num_bytes, "multiprocessors": num_multiprocessors}
+        facts["capability"] = capability
+        text, cure = f"{card}, compute capability {capability}, {num_bytes / 2**30:.0f} GiB", ""
+        obstacle = find_card_obstacle(driver.capabilities[index])
+        if obstacle is None:
+            width, height = _USUAL_SIZE
+            pairs = most_pairs(height, width, num_multiprocessors)
+            text += f"; native-cuda computes up to {pairs} pairs of {width}x{height} at a time"
+            cure = "flowprep bench VIDEOS measures which stage bounds a run: device, or decoding and encoding beside it"
+        else:
+            text, cure = f"{text}; native-cuda does not run on it: {obstacle[0]}", obstacle[1]
+        yield Finding(
+            topic="gpu", name=f"cuda:{index}", state="note" if obstacle else "ok", text=text, cure=cure, facts=facts
+        )
 
 
 def _driver_version(root: Path) -> str:

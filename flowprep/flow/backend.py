@@ -53,13 +53,15 @@ class FlowBackend(ABC):
 
     `parameters` has every parameter of the algorithm, defaults filled in, as plain JSON values. `build` says what code
     computes: library and version, and for compiled kernels the processor; equal builds give equal bytes.
-    `pairs_at_a_time` is how many pairs a call of `compute` should have where there are as many.
+    `pairs_at_a_time` is how many pairs a call of `compute` should have where there are as many. `download_seconds` is
+    what the last batch took from a device to the host and no other work hid; 0 where there is no device.
     """
 
     name: ClassVar[str]
     variant: str | None
     takes_initial_flow: ClassVar[bool] = False
     pairs_at_a_time: ClassVar[int] = 16
+    download_seconds: float = 0.0
     parameters: Mapping[str, Any]
     build: str
 
@@ -152,6 +154,9 @@ class FlowBackend(ABC):
 
     def warm_up(self) -> None:  # noqa: B027 - most have nothing to compile
         """Compile or load what `compute` needs, so that the first pair takes no longer than others."""
+
+    def wait(self) -> None:  # noqa: B027 - most have done it when `prepare` returns
+        """Wait until a device has done what `prepare` asked for."""
 
     @abstractmethod
     def close(self) -> None:

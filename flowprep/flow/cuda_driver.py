@@ -8,6 +8,7 @@ from typing import Self, final
 _LIBRARY = "libcuda.so.1"
 _NO_DEVICE = 100
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+_MULTIPROCESSORS = 16  # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
 
 
 class NoDriverError(RuntimeError):
@@ -24,11 +25,20 @@ class DriverFailureError(RuntimeError):
 
 @final
 class CudaDriver:
-    """The driver: `version`, the newest CUDA that it runs, as (major, minor); `capabilities` of the visible GPUs."""
+    """The driver: `version`, the newest CUDA that it runs, as (major, minor); of the visible GPUs `capabilities`.
 
-    def __init__(self, version: tuple[int, int], capabilities: tuple[tuple[int, int], ...]) -> None:
+    `cards` are their names, bytes of memory and multiprocessors, as far as it tells.
+    """
+
+    def __init__(
+        self,
+        version: tuple[int, int],
+        capabilities: tuple[tuple[int, int], ...],
+        cards: tuple[tuple[str, int, int], ...] = (),
+    ) -> None:
         self.version = version
         self.capabilities = capabilities
+        self.cards = cards
 
     @classmethod
     def load(cls) -> Self:
@@ -46,7 +56,9 @@ class CudaDriver:
         if code == _NO_DEVICE:
             return cls(version, ())
         _call(library.cuDeviceGetCount, ctypes.byref(number))
-        return cls(version, tuple(_capability(library, index) for index in range(number.value)))
+        places = range(number.value)
+        capabilities = tuple(_capability(library, index) for index in places)
+        return cls(version, capabilities, tuple(_card(library, index) for index in places))
 
 
 def _capability(library: ctypes.CDLL, index: int) -> tuple[int, int]:
@@ -55,6 +67,16 @@ def _capability(library: ctypes.CDLL, index: int) -> tuple[int, int]:
     _call(library.cuDeviceGetAttribute, ctypes.byref(major), _MAJOR, device)
     _call(library.cuDeviceGetAttribute, ctypes.byref(minor), _MINOR, device)
     return major.value, minor.value
+
+
+def _card(library: ctypes.CDLL, index: int) -> tuple[str, int, int]:
+    device, num_multiprocessors = ctypes.c_int(), ctypes.c_int()
+    name, num_bytes = ctypes.create_string_buffer(256), ctypes.c_size_t()
+    _call(library.cuDeviceGet, ctypes.byref(device), index)
+    _call(library.cuDeviceGetName, name, len(name), device)
+    _call(library.cuDeviceTotalMem_v2, ctypes.byref(num_bytes), device)
+    _call(library.cuDeviceGetAttribute, ctypes.byref(num_multiprocessors), _MULTIPROCESSORS, device)
+    return name.value.decode(errors="replace"), num_bytes.value, num_multiprocessors.value
 
 
 def _call(function: object, *arguments: object) -> None:

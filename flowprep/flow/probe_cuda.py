@@ -15,6 +15,9 @@ from flowprep.flow.cuda_driver import CudaDriver, DriverFailureError, NoDriverEr
 OLDEST_CAPABILITY = {12: (5, 0), 13: (7, 5)}
 """Oldest GPU that a major version of the CUDA toolkit compiles for."""
 
+_BLACKWELL, _BLACKWELL_MINOR = (10, 0), 8
+"""Compute capability 10.0 and newer came with CUDA 12.8."""
+
 _INSTALL = 'pip install "flowprep[cuda]"'
 _INSTALL_13 = 'pip install "flowprep[cuda13]"'
 _START = "install NVIDIA's driver until nvidia-smi lists the GPU; a container needs its --gpus or --nv option"
@@ -65,12 +68,31 @@ def _find_toolkit_obstacle(driver: CudaDriver) -> tuple[str, str] | None:
         newest = ".".join(map(str, driver.version))
         cure = f"{_INSTALL} for CUDA 12, or update the driver" if driver.version[0] == 12 else "update the driver"
         return f"the NVIDIA driver is too old: it runs CUDA {newest}, and installed is CUDA {version}", cure
+    obstacles = [find_card_obstacle(capability) for capability in driver.capabilities]
+    return obstacles[0] if all(obstacles) else None
+
+
+def find_card_obstacle(capability: tuple[int, int]) -> tuple[str, str] | None:
+    """Why the installed toolkit compiles for no GPU of that compute capability, and the cure; None where it does."""
+    installed = _installed_toolkit()
+    if installed is None:  # nobody knows which one Numba finds
+        return None
+    major, version = installed
+    found = ".".join(map(str, capability))
     oldest = OLDEST_CAPABILITY.get(major, (0, 0))
-    if max(driver.capabilities) < oldest:
-        found, needed = (".".join(map(str, value)) for value in (max(driver.capabilities), oldest))
-        cure = f"{_INSTALL}, which is CUDA 12" if major == 13 and max(driver.capabilities) >= (5, 0) else _NATIVE[3:]
-        return f"the GPU has compute capability {found}, and CUDA {version} needs {needed}", cure
+    if capability < oldest:
+        cure = f"{_INSTALL}, which is CUDA 12" if major == 13 and capability >= (5, 0) else _NATIVE[3:]
+        return f"the GPU has compute capability {found}, and CUDA {version} needs {'.'.join(map(str, oldest))}", cure
+    if capability >= _BLACKWELL and major == 12 and _minor(version) < _BLACKWELL_MINOR:
+        cure = f"pip install --upgrade {_TOOLKITS[12]}, {_NATIVE}"
+        return f"the GPU has compute capability {found}, which CUDA {version} does not know", cure
     return None
+
+
+def _minor(version: str) -> int:
+    """The second number of a version."""
+    number = version.split(".")[1] if "." in version else ""
+    return int(number) if number.isdecimal() else 0
 
 
 def _installed_toolkit() -> tuple[int, str] | None:

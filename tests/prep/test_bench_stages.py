@@ -18,7 +18,8 @@ from flowprep.flow import create_backend
 from flowprep.flowstage import LocalFlow
 from flowprep.pipeline import extract_frames
 from flowprep.records import Video
-from flowprep.stagetimes import STAGES, Clock, StageTime, StageTimes, advice, busy_note, find_bound, measure_stages
+from flowprep.stagebound import StageTime, advice, busy_note, find_bound
+from flowprep.stagetimes import STAGES, Clock, StageTimes, measure_stages
 
 
 @pytest.fixture(scope="module")

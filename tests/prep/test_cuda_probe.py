@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.metadata
 import importlib.util
 import subprocess
 import sys
+from collections import defaultdict
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
+from flowprep import doctor, extract
+from flowprep.config import ExtractSettings, FlowSettings
 from flowprep.errors import BackendUnavailableError
 from flowprep.flow import backends, create_backend, cuda_driver, probe_cuda, resolve
 from flowprep.flow.cuda_driver import CudaDriver, DriverFailureError, NoDriverError
@@ -23,6 +28,8 @@ H200 = (9, 0)
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Sets what the driver says and which toolkit is installed; a sound machine by default."""
+    with contextlib.suppress(ImportError):  # it looks for its own package when it is first imported
+        importlib.import_module("numba.cuda")
     monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
 
@@ -80,12 +87,20 @@ def test_a_baseline_of_processors_means_native(machine: Any) -> None:
             "flowprep[cuda]",
         ),
         ({"capabilities": ((3, 7),)}, "compute capability 3.7, and CUDA 12.9.86 needs 5.0", "use the backend native"),
+        (
+            {"toolkit": (12, "12.6.85"), "capabilities": ((12, 0),)},
+            "compute capability 12.0, which CUDA 12.6.85 does not know",
+            "pip install --upgrade nvidia-cuda-nvcc-cu12",
+        ),
         ({"toolkit": None}, "NVVM) is not installed", "flowprep[cuda]"),
         ({"toolkit": None, "version": (13, 1)}, "NVVM) is not installed", "flowprep[cuda13]"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
-def test_each_obstacle_has_a_sentence_and_a_cure(machine: Any, facts: dict[str, Any], reason: str, cure: str) -> None:
+def test_each_obstacle_has_a_sentence_and_a_cure(
+    machine: Any, facts: dict[str, Any], reason: str, cure: str, tmp_path: Path
+) -> None:
+    """From `backends()`, `doctor` and `extract`."""
     machine(**facts)
     found = status()
     assert not found.available
@@ -95,6 +110,20 @@ def test_each_obstacle_has_a_sentence_and_a_cure(machine: Any, facts: dict[str, 
     assert resolve() == ("native", "cuda"), "auto takes the next"
     with pytest.raises(BackendUnavailableError, match="flow backend native-cuda cannot run here: "):
         create_backend("native-cuda")
+    (finding,) = [one for one in doctor._backends(defaultdict(Loaded)) if one.name == "flow native-cuda"]
+    assert (finding.state, reason in finding.text, cure in finding.cure) == ("note", True, True)
+    settings = ExtractSettings(flow=FlowSettings(backend="native-cuda"))
+    with pytest.raises(BackendUnavailableError) as caught:
+        extract(videos=tmp_path, out=tmp_path / "out", settings=settings)
+    assert reason in str(caught.value)
+    assert cure in str(caught.value)
+    assert list(tmp_path.iterdir()) == [], "before any work"
+
+
+class Loaded:
+    """What is known of a library that loads."""
+
+    crashed = False
 
 
 def test_the_package_is_not_installed(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,6 +144,14 @@ def test_the_simulator_is_never_taken_for_a_gpu(machine: Any, monkeypatch: pytes
 def test_an_index_that_is_not_there(machine: Any, device: int) -> None:
     with pytest.raises(BackendUnavailableError, match=f"no device {device}: there are 1, counted from 0; .*CUDA_VIS"):
         create_backend("native-cuda", device=device)
+
+
+@needs_numba_cuda
+def test_a_card_that_does_not_do_is_told_before_it_is_used(machine: Any) -> None:
+    machine(capabilities=(H200, (3, 7)))
+    assert status().available, "the other one runs"
+    with pytest.raises(BackendUnavailableError, match=r"cannot run on device 1: the GPU has compute capability 3\.7"):
+        create_backend("native-cuda", device=1)
 
 
 @needs_numba_cuda
@@ -148,7 +185,16 @@ class FakeLibrary:
         return 0
 
     def cuDeviceGetAttribute(self, value: Any, attribute: int, device: Any) -> int:  # noqa: N802
-        value._obj.value = {(75, 10): 9, (76, 10): 0, (75, 11): 8, (76, 11): 6}[attribute, device.value]
+        found = {(75, 10): 9, (76, 10): 0, (16, 10): 132, (75, 11): 8, (76, 11): 6, (16, 11): 80}
+        value._obj.value = found[attribute, device.value]
+        return 0
+
+    def cuDeviceGetName(self, name: Any, size: int, device: Any) -> int:  # noqa: N802
+        name.value = f"card {device.value}".encode()
+        return 0
+
+    def cuDeviceTotalMem_v2(self, num_bytes: Any, device: Any) -> int:  # noqa: N802
+        num_bytes._obj.value = device.value << 30
         return 0
 
     @classmethod
@@ -162,6 +208,7 @@ def test_what_the_driver_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeLibrary.instead(monkeypatch, 0)
     driver = CudaDriver.load()
     assert (driver.version, driver.capabilities) == ((12, 8), ((9, 0), (8, 6)))
+    assert driver.cards == (("card 10", 10 << 30, 132), ("card 11", 11 << 30, 80))
     FakeLibrary.instead(monkeypatch, 100)
     assert CudaDriver.load().capabilities == ()
     FakeLibrary.instead(monkeypatch, 999)

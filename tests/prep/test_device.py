@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
@@ -16,13 +17,15 @@ import pytest
 from helpers.media import moving_frames, write_video
 from helpers.processes import children_of, eventually
 
-from flowprep import executors, wire
+import flowprep
+from flowprep import executors, run, wire
 from flowprep.childprocess import Task, Work
 from flowprep.config import ExtractSettings, FlowSettings, ResizeSettings, RunSettings
 from flowprep.datasets import list_videos
 from flowprep.device import server
 from flowprep.device.client import DeviceFlow
 from flowprep.device.lane import LaneMemory, LaneShape
+from flowprep.device.load import Load, load_notes
 from flowprep.device.process import Device
 from flowprep.errors import DeviceLostError, RunStoppedError, SettingsError
 from flowprep.flow import create_backend
@@ -81,7 +84,10 @@ def test_what_is_stored_is_what_workers_would_compute(work: Work, step: int, bac
     tasks = tasks_of(work, 5, poison=False, num_frames=17)
     write_video(work.videos / "short.avi", moving_frames(1, 48, 32))
     tasks.append(Task(list_index=5, video=list_videos("folder", work.videos).videos[-1]))
-    on_device = outcomes(work, tasks)
+    loads: dict[str, Load] = {}
+    on_device = {done.row.id: done for done in executors.run_tasks(work, tasks, 3, loads=loads)}
+    assert set(loads) == set(work.devices)
+    assert all(load.busy_seconds > 0 and load.waited_seconds > 0 for load in loads.values())
     alone = outcomes(replace(work, devices=(), out=work.out.with_name("alone")), tasks, jobs=1)
     assert {name: done.row for name, done in on_device.items()} == {name: done.row for name, done in alone.items()}
     assert on_device["0"].row.flows == 17 - step
@@ -200,6 +206,36 @@ def test_a_broken_device_ends_the_run_and_blames_nobody(
 def test_workers_are_told_when_there_is_no_owner() -> None:
     with pytest.raises(DeviceLostError, match="does not answer"):
         DeviceFlow("\0flowprep-nobody", SETTINGS)
+
+
+# -- what bounds a run -------------------------------------------------------------------------------------------------
+
+
+def test_who_bounded_the_run_is_told() -> None:
+    idle, full, unused = Load(), Load(), Load()
+    idle.add(waited=0.0, busy=1.0)
+    idle.add(waited=3.0, busy=0.0)
+    full.add(waited=1.0, busy=9.0)
+    first, second = load_notes({"cuda:0": idle, "cuda:1": full, "cuda:2": unused})
+    assert first.startswith("cuda:0 waited 75 % of its time for frames: the workers (decoding, encoding, disk) bound")
+    assert second.startswith("cuda:1 waited 10 % of its time for frames: it bounds the run")
+    assert idle.to_json() == {"busy_seconds": 1.0, "waited_seconds": 3.0, "bound_by": "workers"}
+    assert full.to_json()["bound_by"] == "device"
+
+
+def test_a_run_says_it_at_its_end(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DIS stands in for the device of a whole run."""
+    monkeypatch.setattr(run, "devices_of", lambda settings, _run: ("cuda:0",))
+    tasks_of(work, 3, poison=False)
+    summary = flowprep.extract("folder", videos=work.videos, out=work.out, settings=SETTINGS)
+    assert summary.exit_code == 0
+    assert summary.devices["cuda:0"]["busy_seconds"] > 0
+    stored = json.loads((work.out / "run.json").read_text(encoding="utf-8"))
+    assert stored["devices"] == summary.devices
+    assert sum(note.startswith("cuda:0 waited ") for note in stored["notes"]) == 1
+    other = replace(SETTINGS, flow=FlowSettings(backend="farneback"))
+    with pytest.raises(SettingsError, match=r"flow\.backend"):  # flow of two backends is never mixed
+        flowprep.extract("folder", videos=work.videos, out=work.out, settings=other)
 
 
 # -- lanes -------------------------------------------------------------------------------------------------------------

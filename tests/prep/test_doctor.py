@@ -21,6 +21,8 @@ from flowprep import machine
 from flowprep.doctor import Finding, Health, disk, examine, gpu, packages
 from flowprep.doctor.hardware import jobs_that_fit
 from flowprep.doctor.mounts import find_mount, kind_of
+from flowprep.flow import probe_cuda
+from flowprep.flow.cuda_driver import CudaDriver
 from flowprep.flow.probe import explain_opencv
 
 GIB = 1 << 30
@@ -380,6 +382,21 @@ def test_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (last.text, last.cure) == ("0.22, but without cuda-toolkit", "pip install 'flowprep[cuda13]'")
     monkeypatch.setattr(gpu, "installed_version", {}.get)
     assert "pip install 'flowprep[cuda13]'" in list(gpu.examine_gpu(tmp_path))[-1].cure
+
+
+def test_each_device_has_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = (("NVIDIA H200", 140 << 30, 132), ("Tesla K80", 11 << 30, 13))
+    driver = CudaDriver((12, 9), ((9, 0), (3, 7)), cards)
+    monkeypatch.setattr(CudaDriver, "load", lambda: driver)
+    monkeypatch.setattr(probe_cuda, "_installed_toolkit", lambda: (12, "12.9.86"))
+    first, second = gpu._devices()
+    assert (first.name, first.state) == ("cuda:0", "ok")
+    expected = "NVIDIA H200, compute capability 9.0, 140 GiB; native-cuda computes up to 272 pairs of 340x256 at a time"
+    assert first.text == expected
+    assert "flowprep bench VIDEOS measures which stage bounds a run" in first.cure
+    assert (second.name, second.state) == ("cuda:1", "note")
+    assert "does not run on it: the GPU has compute capability 3.7, and CUDA 12.9.86 needs 5.0" in second.text
+    assert second.cure == "use the backend native"
 
 
 def test_version_of_the_driver(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
 
@@ -15,23 +16,20 @@ from flowprep.config import QuantiseSettings
 from flowprep.errors import BackendUnavailableError, VideoError
 from flowprep.flow.backend import FlowBackend, PreparedFrame, QuantisedFlow, padded
 from flowprep.flow.cuda_driver import CudaDriver
+from flowprep.flow.probe_cuda import find_card_obstacle
 from flowprep.flow.tvl1 import cuda_check
 from flowprep.flow.tvl1.cuda_arithmetic import SIMULATED
+from flowprep.flow.tvl1.cuda_batch import SHARE_OF_MEMORY, most_pairs
+from flowprep.flow.tvl1.cuda_context import free_bytes, give_up, make_current, starting
 from flowprep.flow.tvl1.cuda_download import Download, codes_of, flow_of
 from flowprep.flow.tvl1.cuda_failures import DeviceError, allocated, cuda_failures, halves
 from flowprep.flow.tvl1.cuda_frames import DeviceTables, FrameOnDevice, FramePool
-from flowprep.flow.tvl1.cuda_kernel import Kernels, kernels_of
+from flowprep.flow.tvl1.cuda_kernel import Kernels, kernels_of, num_multiprocessors
 from flowprep.flow.tvl1.cuda_levels import DeviceGeometry
 from flowprep.flow.tvl1.cuda_rooms import Lane, Rooms, pair_bytes
 from flowprep.flow.tvl1.cuda_solver import Solver
 from flowprep.flow.tvl1.cuda_tiles import Tile
 from flowprep.flow.tvl1.params import MIN_SIDE, TVL1CPUParameters, TVL1CUDAParameters
-
-_BATCH_PIXELS = 24_000_000
-"""Pixels of the pairs that are computed together, at most: 275 pairs of 340x256 (assumed, not tuned on a device)."""
-
-_MAX_PAIRS = 1024
-_SHARE_OF_MEMORY = 0.8
 
 
 @final
@@ -49,17 +47,17 @@ class NativeCUDABackend(FlowBackend):
 
     name = "native-cuda"
     takes_initial_flow = True
-    pairs_at_a_time = 128
+    pairs_at_a_time = 128  # four times as many as hide the launches (`cuda_batch.py`); flow of so many is held twice
 
     def __init__(
         self,
         parameters: TVL1CPUParameters | TVL1CUDAParameters,
         *,
         device: int = 0,
-        max_pairs: int = _MAX_PAIRS,
+        max_pairs: int | None = None,
         tile: Tile | None = None,
     ) -> None:
-        """Check that the device exists. `max_pairs` bounds how many are computed at once; `tile` is for tests."""
+        """Check that the device exists. `max_pairs` are computed at once, if memory allows; `tile` is for tests."""
         self.values, self._device, self._max_pairs, self._tile = parameters, device, max_pairs, tile
         self._kernels = kernels_of(device)
         self._sizes: dict[tuple[int, int], _Size] = {}
@@ -78,13 +76,14 @@ class NativeCUDABackend(FlowBackend):
     def _open(self) -> None:
         if self._lost:
             raise self._lost_device()
-        if not SIMULATED:
-            cuda.select_device(self._device)  # the current device is a thread's
-        if self._stream is None:
-            self._stream, self._downloads = cuda.stream(), cuda.stream()
+        with self._failures(0, 0) if self._stream is not None else starting(self.name, self._device):
             if not SIMULATED:
-                with self._failures(0, 0):
-                    cuda_check.check_once(self._device, self.values, self._kernels, self._stream)
+                make_current(self._device)
+            if self._stream is None:
+                stream, downloads = cuda.stream(), cuda.stream()
+                if not SIMULATED:
+                    cuda_check.check_once(self._device, self.values, self._kernels, stream)
+                self._stream, self._downloads = stream, downloads
 
     def _prepare(self, frames: npt.NDArray[np.uint8]) -> list[Any]:
         if not len(frames):
@@ -153,10 +152,11 @@ class NativeCUDABackend(FlowBackend):
             rooms = self._rooms_for(size, len(sources))
             counts: list[npt.NDArray[np.int64]] = []
             running: list[Download] = []
+            self.download_seconds = 0.0
             for number, first in enumerate(range(0, len(sources), rooms.capacity)):
                 pairs = slice(first, min(first + rooms.capacity, len(sources)))
                 if len(running) == 2:
-                    counts.append(running.pop(0).finish())
+                    counts.append(self._finish(running.pop(0)))
                 lane = rooms.lanes[number % 2]
                 start = None if initial_flow is None else _padded_flow(initial_flow[pairs])
                 slots = [[frame.slot for frame in frames[pairs]] for frames in (sources, targets)]
@@ -164,10 +164,23 @@ class NativeCUDABackend(FlowBackend):
                 download = store(first, len(slots[0]), lane, rooms)
                 download.start(self._stream, self._downloads)
                 running.append(download)
-            counts += [download.finish() for download in running]
+            counts += [self._finish(download) for download in running]
             self.num_iterations = np.concatenate(counts).reshape(
                 len(sources), size.geometry.num_levels, self.values.num_warps
             )
+
+    def _finish(self, download: Download) -> npt.NDArray[np.int64]:
+        """Wait for a download and use it, with a clock."""
+        start = time.perf_counter()
+        counts = download.finish()
+        self.download_seconds += time.perf_counter() - start
+        return counts
+
+    def wait(self) -> None:
+        """Wait for what is on the stream."""
+        if self._stream is not None and not self._lost:
+            with self._failures(0, 0):
+                self._stream.synchronize()
 
     @contextlib.contextmanager
     def _failures(self, height: int, width: int) -> Iterator[None]:
@@ -177,6 +190,7 @@ class NativeCUDABackend(FlowBackend):
                 yield
         except DeviceError as error:
             self._lost = f"{error}, with frames of {width}x{height}"
+            give_up()
             raise self._lost_device() from error
 
     def _lost_device(self) -> BackendUnavailableError:
@@ -201,14 +215,14 @@ class NativeCUDABackend(FlowBackend):
     def _rooms_for(self, size: _Size, num_pairs: int) -> Rooms:
         """Rooms for so many pairs, or for as many as are computed at once."""
         height, width = size.geometry.size
-        most = min(self._max_pairs, max(1, _BATCH_PIXELS // (height * width)))
+        most = self._max_pairs or most_pairs(height, width, num_multiprocessors())
         wanted = min(num_pairs, most)
         if size.rooms is None or (size.rooms.capacity < wanted and not size.is_limited):
             size.rooms = None  # before its successor is made
             if not SIMULATED:
-                free = cuda.current_context().get_memory_info().free
+                free = free_bytes()
                 num_slots = max(size.solver.tile.halos) if size.solver.is_cpu else 1
-                fitting = int(free * _SHARE_OF_MEMORY) // pair_bytes(
+                fitting = int(free * SHARE_OF_MEMORY) // pair_bytes(
                     size.geometry, size.solver.num_components, num_slots
                 )
                 size.is_limited = fitting < wanted
@@ -255,7 +269,7 @@ def _padded_flow(flow: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _build(device: int) -> str:
-    """What compiles, and for which processor. Raises BackendUnavailableError where there is no such device."""
+    """What compiles, and for which processor. Raises BackendUnavailableError for no such device or an unfit one."""
     version = importlib.metadata.version("numba-cuda")
     if SIMULATED:
         return f"numba-cuda {version} simulator"
@@ -266,5 +280,9 @@ def _build(device: int) -> str:
             f"flow backend native-cuda has no device {device}: there are {num_devices}, counted from 0; "
             "choose another, or check CUDA_VISIBLE_DEVICES"
         )
+    obstacle = find_card_obstacle(driver.capabilities[device])
+    if obstacle is not None:
+        reason, cure = obstacle
+        raise BackendUnavailableError(f"flow backend native-cuda cannot run on device {device}: {reason}; {cure}")
     major, minor = driver.capabilities[device]
     return f"numba-cuda {version} sm_{major}{minor}"

@@ -10,7 +10,6 @@ from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
-from numba import cuda
 
 from flowprep.config import QuantiseSettings
 from flowprep.flow.tvl1 import cuda_fields, cuda_quantise
@@ -93,12 +92,9 @@ def codes_of(
     height, width = size
     codes, sums, numbers = results
     counts, pinned_counts = _counts(rooms, lane, num)
-    if lane.codes is None:
-        lane.codes = CodeBuffers(rooms.capacity, *rooms.size)
-    buffers = lane.codes
     pairs = [
         (device[:used], pinned[:used])
-        for (device, pinned), used in zip(buffers.arrays, (codes.size, num * height, num * height), strict=True)
+        for (device, pinned), used in zip(lane.codes, (codes.size, num * height, num * height), strict=True)
     ]
     fields = (rooms.num_components, height, width, rooms.stride, rooms.num_pixels)
 
@@ -139,16 +135,3 @@ def codes_of(
 def _counts(rooms: Rooms, lane: Lane, num: int) -> tuple[Any, Any]:
     size = num * rooms.counts.size // rooms.capacity
     return lane.counts[:size], lane.pinned_counts[:size]
-
-
-@final
-class CodeBuffers:
-    """Room for the codes of a batch, and for the sums of its rows: (device array, page-locked array) of each."""
-
-    def __init__(self, capacity: int, height: int, width: int) -> None:
-        sizes = (
-            (capacity * 2 * height * width, np.uint8),
-            (capacity * height, np.float64),
-            (capacity * height, np.int32),
-        )
-        self.arrays = [(cuda.device_array(size, kind), cuda.pinned_array(size, kind)) for size, kind in sizes]

@@ -10,13 +10,15 @@ import numpy.typing as npt
 from numba import cuda
 
 from flowprep.flow.tvl1 import cuda_images
+from flowprep.flow.tvl1.cuda_context import mark
 from flowprep.flow.tvl1.cuda_failures import allocated
 from flowprep.flow.tvl1.cuda_images import NUM_PLANES
 from flowprep.flow.tvl1.cuda_kernel import PIXEL_BLOCK, pixel_grid
 from flowprep.flow.tvl1.cuda_levels import DeviceGeometry
 
-UPLOAD = 32
-"""Frames that go up at a time."""
+_UPLOAD_BYTES = 16 << 20
+_MAX_UPLOAD = 256
+"""Frames that go up at a time: as many as that, ten launches for all of them; 192 of 340x256, 8 of 1920x1080."""
 
 _FIRST_SLOTS = 32
 
@@ -49,12 +51,12 @@ class DeviceTables:
 class _Lane:
     """One of two buffers for uploads: while the device copies from one, the host fills the other."""
 
-    def __init__(self, num_bytes: int) -> None:
+    def __init__(self, num_frames: int, num_bytes: int) -> None:
         self.pinned = cuda.pinned_array(num_bytes, np.uint8)
         self.grey = cuda.device_array(num_bytes, np.uint8)
-        self.pinned_slots = cuda.pinned_array(UPLOAD, np.int32)
-        self.slots = cuda.device_array(UPLOAD, np.int32)
-        self.copied, self.used = cuda.event(), cuda.event()
+        self.pinned_slots = cuda.pinned_array(num_frames, np.int32)
+        self.slots = cuda.device_array(num_frames, np.int32)
+        self.copied, self.used = mark(), mark()
         self.is_busy = False
 
 
@@ -75,6 +77,8 @@ class FramePool:
         self._num_slots = 0
         self.images: Any = None
         self._lanes: list[_Lane] = []
+        height, width = geometry.size
+        self.upload_frames = max(1, min(_MAX_UPLOAD, _UPLOAD_BYTES // (height * width)))
 
     @property
     def num_held(self) -> int:
@@ -88,11 +92,11 @@ class FramePool:
     def upload(self, frames: npt.NDArray[np.uint8]) -> list[FrameOnDevice]:
         """Frames uint8 (T, H, W) of the geometry's size, with all that both of their pairs need."""
         held: list[FrameOnDevice] = []
-        for start in range(0, len(frames), UPLOAD):
-            part = frames[start : start + UPLOAD]
+        for start in range(0, len(frames), self.upload_frames):
+            part = frames[start : start + self.upload_frames]
             slots = self._acquire(len(part))
             held += [FrameOnDevice(self, slot) for slot in slots]
-            self._upload_part(part, slots, start // UPLOAD)
+            self._upload_part(part, slots, start // self.upload_frames)
         return held
 
     def _acquire(self, num: int) -> list[int]:
@@ -120,7 +124,7 @@ class FramePool:
     def _upload_part(self, frames: npt.NDArray[np.uint8], slots: list[int], number: int) -> None:
         height, width = self.geometry.size
         while len(self._lanes) < 2:
-            self._lanes.append(_Lane(UPLOAD * height * width))
+            self._lanes.append(_Lane(self.upload_frames, self.upload_frames * height * width))
         lane = self._lanes[number % 2]
         if lane.is_busy:
             lane.copied.synchronize()  # the host may fill its pinned memory

@@ -6,13 +6,17 @@ import contextlib
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 from numba import cuda, float32, float64, int32, int64, uint8, void
 from numba.core import config as numba_config
 
 from flowprep.flow.tvl1.cuda_arithmetic import SIMULATED
+from flowprep.flow.tvl1.cuda_launch import Launcher
+
+Extent: TypeAlias = int | tuple[int, int] | tuple[int, int, int]
+"""Of a grid in blocks, or of a block in threads."""
 
 BYTES = uint8[::1]
 FLOATS = float32[::1]
@@ -63,20 +67,32 @@ class Kernel:
 
 @final
 class Launchable:
-    """A compiled kernel. Numbers are cast to the types that it was compiled for."""
+    """A compiled kernel. Numbers become those of the types that it was compiled for."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._casts = [_CASTS.get(kind) for kind in kernel.types]
+        self._launcher: Launcher | None = None
         if SIMULATED:
             self._compiled = cuda.jit(kernel.function)
         else:
             self._compiled = cuda.jit(void(*kernel.types), max_registers=kernel.max_registers)(kernel.function)
+            self._launcher = Launcher(kernel.name, self._compiled, kernel.types)
 
-    def __call__(self, grid: Any, block: Any, stream: Any, *arguments: Any) -> None:
+    def __call__(self, grid: Extent, block: Extent, stream: Any, *arguments: Any) -> None:
         """Put a launch on a stream."""
+        if self._launcher is not None:
+            self._launcher(_three(grid), _three(block), stream, arguments)
+            return
         assert len(arguments) == len(self._casts)
         values = [value if cast is None else cast(value) for cast, value in zip(self._casts, arguments, strict=True)]
         self._compiled[grid, block, stream](*values)
+
+
+def _three(extent: Extent) -> tuple[int, int, int]:
+    """An extent in three dimensions."""
+    if isinstance(extent, int):
+        return extent, 1, 1
+    return extent if len(extent) == 3 else (*extent, 1)
 
 
 @final

@@ -51,6 +51,7 @@ class Solver:
         self.is_cpu = isinstance(parameters, TVL1CPUParameters)
         self.num_components = 2 if parameters.gamma == 0 else 3
         self.tile = tile or (TILE if self.num_components == 2 else TILE_WITH_ILLUMINATION)
+        self._most_blocks = num_multiprocessors() * _BLOCKS_OF_A_MULTIPROCESSOR
         self._iterate = make_iterate(self.tile, illumination=self.num_components == 3, records_each=self.is_cpu)
         with np.errstate(over="ignore"):  # what is beyond float32 is infinite, and so becomes the flow
             self._steps = (
@@ -237,9 +238,8 @@ class Solver:
                 pixels,
             )
         tile_rows, tile_columns = tiles_of(level.height, level.width, self.tile, halo)
-        most = num_multiprocessors() * _BLOCKS_OF_A_MULTIPROCESSOR
         self._kernels[self._iterate](
-            min(num * tile_rows * tile_columns, most),
+            min(num * tile_rows * tile_columns, self._most_blocks),
             (self.tile.columns, self.tile.strips),
             self.stream,
             rooms.status,
