@@ -29,7 +29,7 @@ _BAR = 30
 @click.option("--video-id", "ids", multiple=True, metavar="ID",
               help="Of a store: this video. Can be given several times.")  # fmt: skip
 @click.option("--data", type=click.Path(path_type=Path),
-              help="A store whose settings of frames and flow are taken. [default: those in the checkpoint]")  # fmt: skip
+              help="A store with the settings of frames and flow. [default: those in the checkpoint]")  # fmt: skip
 @click.option("--backend", metavar="NAME", help="Another flow backend than that of the training data.")
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes that are printed.")
 @click.option("--scores", type=click.Path(path_type=Path),

@@ -1,4 +1,4 @@
-"""`fusion-train predict`, entered as a user does: files equal stored videos, and what is wrong is said in a sentence."""
+"""`fusion-train predict`, entered as a user does: files equal stored videos; what is wrong is a sentence."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.command import flowprep, fusion_train
+from helpers.entered import entered
 from helpers.media import cut, first_packets, moving_frames, write_video
 from helpers.shared_data import VIDEOS, needs_shared
 from helpers.training import RUNTIME, small
@@ -107,7 +108,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 @pytest.fixture(scope="module")
 def of_files(trained: Trained) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(
-        fusion_train("predict", trained.videos, "--checkpoint", trained.fused, "--json").stdout
+        entered("predict", trained.videos, "--checkpoint", trained.fused, "--json").stdout
     )
     return content
 
@@ -132,7 +133,7 @@ def test_a_store_is_predicted_by_its_test_list_and_written_as_scores(
     trained: Trained, of_files: dict[str, Any], tmp_path: Path
 ) -> None:
     out = tmp_path / "scores.npz"
-    done = fusion_train("predict", trained.store, "--checkpoint", trained.fused, "--scores", out, "--json")
+    done = entered("predict", trained.store, "--checkpoint", trained.fused, "--scores", out, "--json")
     content = json.loads(done.stdout)
     table = ScoreTable.load(out)
     assert (table.part, list(table.ids)) == ("test 1", trained.ids()[1:])
@@ -144,7 +145,7 @@ def test_a_store_is_predicted_by_its_test_list_and_written_as_scores(
 
 def test_several_networks_are_joined_as_in_late_fusion(trained: Trained, of_files: dict[str, Any]) -> None:
     name = trained.ids()[0]
-    both = json.loads(fusion_train("predict", trained.store, "--video-id", name, "--checkpoint", trained.fused,
+    both = json.loads(entered("predict", trained.store, "--video-id", name, "--checkpoint", trained.fused,
                                    "--checkpoint", trained.spatial, "--weights", "3:1", "--json").stdout)  # fmt: skip
     (video,) = both["videos"]
     towers = video["towers"]
@@ -171,7 +172,7 @@ def test_a_bad_video_gets_its_sentence_and_the_others_go_on(trained: Trained, tm
 
 def test_features_are_written_by_video_id(trained: Trained, tmp_path: Path) -> None:
     out = tmp_path / "features.npz"
-    fusion_train("predict", trained.store, "--checkpoint", trained.fused, "--features", "spatial.fc5", "--features-out",
+    entered("predict", trained.store, "--checkpoint", trained.fused, "--features", "spatial.fc5", "--features-out",
                  out)  # fmt: skip
     table = FeatureTable.load(out)
     assert (table.layer, list(table.ids)) == ("spatial.fc5", trained.ids()[1:])
@@ -180,7 +181,7 @@ def test_features_are_written_by_video_id(trained: Trained, tmp_path: Path) -> N
         scores = evaluate(trained.fused, store, part="test", runtime=RUNTIME, settings=one)["spatiotemporal"]
     # The last layer's features are the scores.
     np.testing.assert_allclose(table.features, scores.scores, rtol=1e-5, atol=1e-6)
-    wrong = fusion_train("predict", trained.store, "--checkpoint", trained.fused, "--features", "relu9", expect=2)
+    wrong = entered("predict", trained.store, "--checkpoint", trained.fused, "--features", "relu9", expect=2)
     assert "layer 'relu9' is not there; this network has spatial.conv1, spatial.relu1" in wrong.stderr
     assert "fusions.0" in wrong.stderr
 
@@ -188,7 +189,7 @@ def test_features_are_written_by_video_id(trained: Trained, tmp_path: Path) -> N
 def test_a_film_has_a_page_a_frame(trained: Trained, tmp_path: Path) -> None:
     out = tmp_path / "film.mp4"
     video = next(trained.videos.rglob("*Biking_g01_c01.avi"))
-    fusion_train("predict", video, "--checkpoint", trained.fused, "--video", out)
+    entered("predict", video, "--checkpoint", trained.fused, "--video", out)
     with av.open(str(out)) as film:
         pages = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
     assert len(pages) == NUM_FRAMES["g01_c01"]
@@ -203,10 +204,10 @@ def test_an_old_checkpoint_takes_the_settings_from_a_store(
     old = tmp_path / "old.pt"
     torch.save(content, old)
     video = next(trained.videos.rglob("*Archery_g01_c01.avi"))
-    refused = fusion_train("predict", video, "--checkpoint", old, expect=2)
+    refused = entered("predict", video, "--checkpoint", old, expect=2)
     assert "old.pt does not say how its frames and flow were made" in refused.stderr
     assert "--data STORE" in refused.stderr
-    cured = json.loads(fusion_train("predict", video, "--checkpoint", old, "--data", trained.store, "--json").stdout)
+    cured = json.loads(entered("predict", video, "--checkpoint", old, "--data", trained.store, "--json").stdout)
     assert cured["videos"][0]["scores"] == of_files["videos"][0]["scores"]
 
 
@@ -218,10 +219,10 @@ def test_a_backend_that_is_not_here_is_said_and_may_be_replaced(trained: Trained
     path = tmp_path / "cuda.pt"
     torch.save(content, path)
     video = next(trained.videos.rglob("*g03_c01.avi"))
-    refused = fusion_train("predict", video, "--checkpoint", path, expect=2)
+    refused = entered("predict", video, "--checkpoint", path, expect=2)
     assert "flow backend opencv-cuda cannot run here" in refused.stderr
     assert "--backend native" in refused.stderr
-    done = json.loads(fusion_train("predict", video, "--checkpoint", path, "--backend", "native", "--json").stdout)
+    done = json.loads(entered("predict", video, "--checkpoint", path, "--backend", "native", "--json").stdout)
     assert done["notes"] == ["Flow is computed by native; the network was trained on that of opencv-cuda."]
     assert len(done["videos"]) == 1
 
@@ -236,7 +237,7 @@ def test_a_backend_that_is_not_here_is_said_and_may_be_replaced(trained: Trained
 )
 def test_wrong_use_is_said(trained: Trained, arguments: list[str], text: str) -> None:
     video = next(trained.videos.rglob("*.avi"))
-    done = fusion_train("predict", video, "--checkpoint", trained.fused, *arguments, expect=2)
+    done = entered("predict", video, "--checkpoint", trained.fused, *arguments, expect=2)
     assert any(part in done.stderr for part in text.split("|"))
 
 
@@ -253,7 +254,7 @@ def test_a_real_clip_has_the_scores_of_its_stored_self(tmp_path: Path) -> None:
     name = "Archery/v_Archery_g01_c01"
     path = write_checkpoint(store, tmp_path / "fused.pt", "fused")
     stored = json.loads(
-        fusion_train("predict", store, "--video-id", name, "--checkpoint", path, "--json").stdout
+        entered("predict", store, "--video-id", name, "--checkpoint", path, "--json").stdout
     )["videos"]  # fmt: skip
-    files = json.loads(fusion_train("predict", clip, "--checkpoint", path, "--json").stdout)["videos"]
+    files = json.loads(entered("predict", clip, "--checkpoint", path, "--json").stdout)["videos"]
     assert files[0]["towers"] == stored[0]["towers"]
