@@ -186,6 +186,9 @@ class _Pages:
         flow_px = np.where(np.abs(flow_px) < 1.2 * quantise.bound_px / 255, np.float32(0), flow_px)
         saturated = ((codes == 0) | (codes == 255)).any(axis=-1)
         paste(page, flow_panel(flow_px, saturated, self._size, max_px=self._max_px), left, self._top)
+        # Still flow is as white as the page.
+        corners = (left, self._top), (left + self._size[0] - 1, self._top + self._size[1] - 1)
+        cv2.rectangle(page, *corners, (215, 215, 215), 1)
         disc = wheel(_WHEEL_RADIUS)
         side = disc.shape[0]
         if self._size[1] > 2 * side and self._size[0] > 2 * side:
@@ -197,7 +200,8 @@ class _Pages:
         start, end = _MARGIN + 170, self._width - _MARGIN - 52
         put_text(page, name, (_MARGIN, top + 14), max_width=160)
         cv2.rectangle(page, (start, top + 3), (end, top + 16), (236, 236, 236), -1)
-        cv2.rectangle(page, (start, top + 3), (start + round((end - start) * value), top + 16), colour, -1)
+        if length := round((end - start) * value):
+            cv2.rectangle(page, (start, top + 3), (start + length, top + 16), colour, -1)
         put_text(page, f"{100 * value:.0f} %", (end + 8, top + 14))
 
 

@@ -156,7 +156,7 @@ def test_several_networks_are_joined_as_in_late_fusion(trained: Trained, of_file
 
 def test_a_bad_video_gets_its_sentence_and_the_others_go_on(trained: Trained, tmp_path: Path) -> None:
     good = next(trained.videos.rglob("*g01_c01.avi"))
-    torn = cut(good, tmp_path / "torn.avi", 0.5)
+    torn = cut(good, tmp_path / "torn.avi", 0.8)
     short = write_video(tmp_path / "short.avi", moving_frames(1))
     done = fusion_train("predict", torn, short, tmp_path / "gone.avi", good, "--checkpoint", trained.fused, expect=1)
     torn_line, short_line, gone_line = done.stderr.splitlines()
