@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import pickle
 import secrets
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from flowprep.errors import MissingDataError, StoreError
+from flowprep.records import canonical_json
 from flowprep.stores import Store, find_manifest
 from fusion_train.config import FusionSettings
 
@@ -33,7 +35,8 @@ class Checkpoint:
     """A network in training, or trained (`training` is None): `network` is its state dict.
 
     `training` has plain numbers, texts and tensors: optimiser, schedule, position of the loader, step. `classes` are
-    the names of the logits.
+    the names of the logits. `content` are the settings that the frames and flow of the training were made with (JSON of
+    `ExtractSettings`); checkpoints written before there was such a field have None.
     """
 
     settings: FusionSettings
@@ -41,6 +44,7 @@ class Checkpoint:
     classes: tuple[str, ...]
     network: Mapping[str, Tensor]
     training: Mapping[str, Any] | None = None
+    content: Mapping[str, Any] | None = None
 
     def save(self, path: Path) -> None:
         """Write the file."""
@@ -53,6 +57,9 @@ class Checkpoint:
             "network": dict(self.network),
             "training": None if self.training is None else dict(self.training),
         }
+        if self.content is not None:
+            # As text, since canonical JSON is what the manifest has of them too.
+            content["content"] = canonical_json(dict(self.content))
         with whole_file(path) as file:
             torch.save(content, file)
 
@@ -76,6 +83,7 @@ class Checkpoint:
                 classes=tuple(content["classes"]),
                 network=content["network"],
                 training=content["training"],
+                content=json.loads(content["content"]) if "content" in content else None,
             )
         except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
             if isinstance(error, StoreError):

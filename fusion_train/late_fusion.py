@@ -49,19 +49,17 @@ def fuse(tables: Sequence[ScoreTable], weights: Sequence[float] | None = None, *
         raise SettingsError(f"`on` must be one of {', '.join(ON)}, got {on!r}")
     if len(tables) < 2:
         raise SettingsError(f"late fusion takes two or more score tables, got {len(tables)}")
-    shares = _shares(weights, len(tables))
+    shares = shares_of(weights, len(tables))
     tables = joined(tables)
     first = tables[0]
-    mean = np.zeros(first.scores.shape, np.float64)
-    for share, table in zip(shares, tables, strict=True):
-        mean += share * (softmax(table.scores) if on == "softmax" else table.scores)
+    mean = weighted_mean([table.scores for table in tables], shares, on=on)
     return ScoreTable(
         name=" + ".join(f"{share:.3g} {table.name}" for share, table in zip(shares, tables, strict=True)),
         part=first.part,
         manifest_sha256=first.manifest_sha256,
         ids=first.ids,
         labels=first.labels,
-        scores=mean.astype(np.float32),
+        scores=mean,
         classes=first.classes,
         origin={
             "late_fusion": on,
@@ -69,6 +67,18 @@ def fuse(tables: Sequence[ScoreTable], weights: Sequence[float] | None = None, *
             "of": [{"name": table.name, "origin": dict(table.origin)} for table in tables],
         },
     )
+
+
+def weighted_mean(
+    scores: Sequence[NDArray[np.float32]], weights: Sequence[float] | None = None, *, on: str = "scores"
+) -> NDArray[np.float32]:
+    """The mean of scores (N, C) each, taken in double; weights as in `fuse`, which joins tables by id first."""
+    if on not in ON:
+        raise SettingsError(f"`on` must be one of {', '.join(ON)}, got {on!r}")
+    mean = np.zeros(scores[0].shape, np.float64)
+    for share, values in zip(shares_of(weights, len(scores)), scores, strict=True):
+        mean += share * (softmax(values) if on == "softmax" else values)
+    return mean.astype(np.float32)
 
 
 def sweep(first: ScoreTable, second: ScoreTable, *, on: str = "scores", num_steps: int = SWEEP_STEPS) -> Sweep:
@@ -104,7 +114,8 @@ def _pair(weight: float) -> tuple[float, float]:
     return 1 - weight, weight
 
 
-def _shares(weights: Sequence[float] | None, num: int) -> tuple[float, ...]:
+def shares_of(weights: Sequence[float] | None, num: int) -> tuple[float, ...]:
+    """Weights that sum to 1, equal ones where None. Raises SettingsError where they are no weights."""
     weights = [1.0] * num if weights is None else list(weights)
     if len(weights) != num:
         raise SettingsError(f"late fusion of {num} score tables takes {num} weights, got {len(weights)}")

@@ -78,6 +78,7 @@ def train(
             classes=classes,
             network=weights,
             training=training.state_dict() if whole else None,
+            content=store.settings.to_json(),
         ).save(path)
 
     with TrainLog(folder, resumed_step=training.step, tensorboard=options.tensorboard, active=runtime.is_main) as log:

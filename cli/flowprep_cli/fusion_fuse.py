@@ -38,7 +38,7 @@ def fuse(*, files: tuple[Path, ...], weights: str | None, on: str, out: Path | N
     curve = None
     if weights == "sweep":
         curve = sweep(*_held_out_pair(tables), on=on)
-    shares = curve.weights if curve is not None else _parsed(weights)
+    shares = curve.weights if curve is not None else parsed_weights(weights)
     fused = join(tables, shares, on=on)
     if out is not None:
         fused.save(out)
@@ -88,7 +88,8 @@ def _held_out_pair(tables: list[ScoreTable]) -> tuple[ScoreTable, ScoreTable]:
     return tables[0], tables[1]
 
 
-def _parsed(weights: str | None) -> list[float] | None:
+def parsed_weights(weights: str | None) -> list[float] | None:
+    """Numbers of `--weights`, None where it was not given."""
     from flowprep.errors import SettingsError
 
     if weights is None:

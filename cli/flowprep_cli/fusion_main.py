@@ -10,6 +10,7 @@ from flowprep_cli.fusion_ablate import ablate
 from flowprep_cli.fusion_check import check
 from flowprep_cli.fusion_evaluate import evaluate
 from flowprep_cli.fusion_fuse import fuse
+from flowprep_cli.fusion_predict import predict
 from flowprep_cli.fusion_run import run
 from flowprep_cli.fusion_training import train
 
@@ -25,7 +26,7 @@ def cli() -> None:
     """  # noqa: D301 - click takes the backspace as "do not wrap"
 
 
-for command in (run, check, train, evaluate, fuse, ablate):
+for command in (run, check, train, evaluate, fuse, ablate, predict):
     cli.add_command(command)
 
 

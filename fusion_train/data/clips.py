@@ -90,6 +90,24 @@ def evaluation_times(valid: range, settings: DataSettings) -> Indices:
     return starts[:, None] + tau * np.arange(num_chunks)
 
 
+def running_times(valid: range, centres: Sequence[int], settings: DataSettings) -> Indices:
+    """The times of ordered clips whose middles are nearest to `centres`, int64 (centres, T).
+
+    Chunks are tau of the evaluation apart, or as far as the video allows; near its ends clips are moved inwards.
+    """
+    num_chunks, tau = settings.num_chunks, settings.test_tau
+    assert tau is not None
+    if num_chunks == 1:
+        return np.clip(np.array(centres, np.int64), valid[0], valid[-1])[:, None]
+    tau = min(tau, (len(valid) - 1) // (num_chunks - 1))
+    if not tau:
+        return np.tile(_spread(valid[0], valid[-1], num_chunks), (len(centres), 1))
+    span = (num_chunks - 1) * tau
+    starts = np.clip(np.array(centres, np.int64) - span // 2, valid[0], valid[-1] - span)
+    times: Indices = starts[:, None] + tau * np.arange(num_chunks)
+    return times
+
+
 def authors_samples(first: int, last: int, stride: int, count: int, group: int, *, fill: bool = False) -> list[int]:
     """At least `count` samples of first .. last, as the released code picks them before it draws a run of them.
 

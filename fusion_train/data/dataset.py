@@ -111,6 +111,14 @@ class ClipDataset:
         size = evaluation_size(video.height, video.width, self.settings)
         return self._plan(video, np.repeat(times, len(flips), axis=0), flips * len(times), whole, size)
 
+    def plan_running(self, index: int, centres: Sequence[int]) -> Plan:
+        """A clip around each of some times, whole images, not mirrored: what a network says as a video goes on."""
+        video = self.videos[index]
+        times = clips.running_times(self._valid_times(video), centres, self.settings)
+        whole = Crop(top=0, left=0, height=video.height, width=video.width)
+        size = evaluation_size(video.height, video.width, self.settings)
+        return self._plan(video, times, (False,) * len(times), whole, size)
+
     def _valid_times(self, video: StoredClip) -> range:
         return clips.valid_times(
             num_images=video.num_frames if "rgb" in self.streams else None,

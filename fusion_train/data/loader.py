@@ -186,6 +186,14 @@ def _finish(plan: Plan, task: Future[None]) -> None:
         raise
 
 
+def decoded_batch(dataset: ClipDataset, plans: Sequence[Plan], canvases: Canvases) -> ClipBatch:
+    """A batch of these videos, decoded in this thread."""
+    batch = empty_batch(dataset, plans, canvases)
+    for plan, rgb, flow in zip(plans, _arrays(batch.rgb, plans), _arrays(batch.flow, plans), strict=True):
+        dataset.decode(plan, rgb, flow)
+    return batch
+
+
 def empty_batch(dataset: ClipDataset, plans: Sequence[Plan], canvases: Canvases) -> ClipBatch:
     """A batch of these videos whose crops are still to be decoded. All plans have one output size."""
     (output_size,) = {plan.output_size for plan in plans}

@@ -162,6 +162,17 @@ def test_module_imports_only_what_its_layer_may(module: str) -> None:
     assert not wrong, f"{module} (layer {layer.name}) must not import {'; '.join(wrong)}"
 
 
+def test_of_training_prediction_alone_takes_the_pipeline_and_only_when_it_needs_it() -> None:
+    users = {
+        module: found.at_load
+        for module, path in MODULES.items()
+        if is_within(module, "fusion_train")
+        for found in imports_of(path)
+        if found.module == "flowprep.pipeline"
+    }
+    assert users == {"fusion_train.predict": False}
+
+
 def test_public_package_loads_nothing_of_ours() -> None:
     at_load = [found.module for found in imports_of(MODULES["flowprep"]) if found.at_load]
     assert at_load
@@ -266,6 +277,7 @@ FUSION_COMMAND = str(Path(sys.executable).with_name("fusion-train"))
         [COMMAND, "synth", "--help"],
         [FUSION_COMMAND, "--help"],
         [FUSION_COMMAND, "check", "--help"],
+        [FUSION_COMMAND, "predict", "--help"],
     ],
     ids=lambda command: (
         command[-1] if command[0] == sys.executable else " ".join([Path(command[0]).name, *command[1:]])
