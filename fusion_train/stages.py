@@ -18,12 +18,13 @@ from flowprep.settings import differences
 from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
 from fusion_train.checkpoint import data_fingerprint, file_sha256, whole_file
-from fusion_train.config import FusionSettings
+from fusion_train.config import FusionSettings, ModelSettings
 from fusion_train.evaluate import evaluate
 from fusion_train.late_fusion import fuse, sweep
 from fusion_train.models.build import build_network
 from fusion_train.overrides import STAGES, overridden
 from fusion_train.protocols import full_settings
+from fusion_train.runrecord import versions
 from fusion_train.runtime import Runtime
 from fusion_train.scores import ScoreTable
 from fusion_train.train import LAST, NETWORK, lasting, train
@@ -67,9 +68,7 @@ def run_split(store: Store, run: SplitRun, *, runtime: Runtime, say: Say) -> dic
 
     Raises:
         SettingsError: The folder has something else than this run.
-        MissingDataError: Initial weights are missing; nothing has been trained then.
     """
-    _check_weights(store, run)
     for stage in STAGES:
         _train_stage(store, run, stage, runtime, say)
 
@@ -88,13 +87,22 @@ def run_split(store: Store, run: SplitRun, *, runtime: Runtime, say: Say) -> dic
     return tables
 
 
-def _check_weights(store: Store, run: SplitRun) -> None:
-    """Load the initial weights of all streams that are still to be begun, so that what is missing is said first."""
-    for stage in STAGES[:2]:
-        model = run.settings[stage].model
-        is_begun = any((run.folder / stage / name).exists() for name in (LAST, DONE))
-        if not is_begun and getattr(model, f"{stage}_weights") != "none":
+def check_weights(store: Store, runs: Sequence[SplitRun]) -> None:
+    """Load the initial weights of all streams that are still to be begun, so that what is missing is said first.
+
+    Raises:
+        SettingsError, StoreError: Weights do not fit, or their file is damaged.
+        MissingDataError: Weights are missing; nothing has been trained then.
+    """
+    looked_at: set[ModelSettings] = set()  # all splits begin with the same
+    for run in runs:
+        for stage in STAGES[:2]:
+            model = run.settings[stage].model
+            is_begun = any((run.folder / stage / name).exists() for name in (LAST, DONE))
+            if is_begun or model in looked_at or getattr(model, f"{stage}_weights") == "none":
+                continue
             build_network(model, num_classes=len(read_splits(store.path).classes))
+            looked_at.add(model)
 
 
 def _train_stage(store: Store, run: SplitRun, stage: str, runtime: Runtime, say: Say) -> None:
@@ -114,7 +122,8 @@ def _train_stage(store: Store, run: SplitRun, stage: str, runtime: Runtime, say:
     path = train(store, settings, folder, runtime=runtime, report=lambda row: say(f"train {stage}", row))
     if runtime.is_main:
         with whole_file(done) as file:
-            file.write(json.dumps({**record, "network_sha256": file_sha256(path)}, indent=1).encode())
+            made = {"network_sha256": file_sha256(path), "versions": versions(runtime)}
+            file.write(json.dumps({**record, **made}, indent=1).encode())
         (folder / LAST).unlink(missing_ok=True)  # as large as the network and its momentum, and not needed any more
     runtime.wait_for_all()
 
