@@ -9,6 +9,7 @@ from flowprep_cli.entry import leave_with
 from flowprep_cli.fusion_check import check
 from flowprep_cli.fusion_evaluate import evaluate
 from flowprep_cli.fusion_fuse import fuse
+from flowprep_cli.fusion_report import report
 from flowprep_cli.fusion_run import run
 from flowprep_cli.fusion_training import train
 
@@ -24,7 +25,7 @@ def cli() -> None:
     """  # noqa: D301 - click takes the backspace as "do not wrap"
 
 
-for command in (run, check, train, evaluate, fuse):
+for command in (run, check, train, evaluate, fuse, report):
     cli.add_command(command)
 
 
