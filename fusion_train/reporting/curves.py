@@ -94,13 +94,9 @@ def thinned(points: Points) -> Points:
 
 
 def smoothed(points: Points) -> Points:
-    """The moving mean of values, over neighbours on both sides; less of them at the ends."""
+    """The moving mean of values, over neighbours on both sides as far as there are any."""
     reach = len(points) // _SMOOTHED_OVER // 2 + 1 if len(points) > 4 else 0
-    found = []
-    for k, (x, _) in enumerate(points):
-        near = min(reach, k, len(points) - 1 - k)
-        found.append((x, _mean(points[k - near : k + near + 1])[1]))
-    return found
+    return [(x, _mean(points[max(0, k - reach) : k + reach + 1])[1]) for k, (x, _) in enumerate(points)]
 
 
 def _mean(points: Points) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+SECONDS = 120  # on a busy machine
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 OPTIONS = (
@@ -86,6 +88,7 @@ class Browser:
 
     def _hear(self) -> dict[str, Any]:
         while b"\0" not in self._pending:
+            assert select.select([self._from], [], [], SECONDS)[0], "Chromium does not answer"
             data = os.read(self._from, 1 << 20)
             assert data, "Chromium has ended"
             self._pending += data
