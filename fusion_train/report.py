@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from flowprep.outfile import whole_file
 from flowprep.stores import Store
 from fusion_train.paper import REPORTED
-from fusion_train.reporting.ablation import ablation_charts
+from fusion_train.reporting.ablation import ablation_charts, read_ablations
 from fusion_train.reporting.classes import class_rows, largest_gain
 from fusion_train.reporting.confusion import MAX_LABELLED, ConfusedPair, confused_pairs, heat_map
 from fusion_train.reporting.contents import RunContents, StageContents, read_run
@@ -30,19 +30,12 @@ from fusion_train.run import HELD_OUT
 _SECTIONS = {
     "results": "Results",
     "curves": "Learning curves",
-    "confusions": "Confusion",
-    "class_rows": "Classes",
-    "sweeps": "Weights",
+    "confusion": "Confusion",
+    "classes": "Classes",
+    "weights": "Weights",
     "ablations": "Ablations",
-    "best": "Videos",
-    "facts": "Settings and provenance",
-}
-_ANCHORS = {
-    "confusions": "confusion",
-    "class_rows": "classes",
-    "sweeps": "weights",
-    "best": "videos",
-    "facts": "settings",
+    "videos": "Videos",
+    "settings": "Settings and provenance",
 }
 
 
@@ -68,7 +61,7 @@ def write_report(folder: Path, out: Path, *, data: Path | None = None) -> Report
     """Write the page about the run in `folder`; an existing file is replaced. The same run gives the same bytes.
 
     Args:
-        folder: Written by `fusion-train run`, finished or not.
+        folder: Written by `fusion-train run`, finished or not. Ablations are shown where it has those, too or alone.
         out: The page.
         data: The store of the videos, if it is not where it was during the run.
 
@@ -93,11 +86,11 @@ def write_report(folder: Path, out: Path, *, data: Path | None = None) -> Report
             "num_evaluated": sum(bool(rows) for rows in metrics.values()),
             "results": results(run, metrics),
             "curves": [(split.name, figures) for split in run.splits if (figures := _curves(split.stages.values()))],
-            "confusions": list(_confusions(run, metrics)),
-            "class_rows": (by_class := class_rows(pooled(run, metrics), run.classes)),
+            "confusion": list(_confusions(run, metrics)),
+            "classes": (by_class := class_rows(pooled(run, metrics), run.classes)),
             "largest_gain": largest_gain(by_class),
-            "sweeps": [(split.name, figures) for split in run.splits if (figures := sweep_charts(split))],
-            "ablations": ablation_charts([]),
+            "weights": [(split.name, figures) for split in run.splits if (figures := sweep_charts(split))],
+            "ablations": ablation_charts(read_ablations(folder)),
             "best": _shown(best, store),
             "worst": _shown(worst, store),
             "strips_note": strips_note,
@@ -106,9 +99,11 @@ def write_report(folder: Path, out: Path, *, data: Path | None = None) -> Report
             "networks": networks,
             "setting_rows": settings,
         }
-    content["sections"] = [
-        (_ANCHORS.get(key, key), name) for key, name in _SECTIONS.items() if content[key] or key == "curves"
-    ]
+    is_run = bool(run.splits) or not content["ablations"]  # results and curves say what is missing
+    empty = {"results": not is_run, "curves": not is_run, "videos": not best, "settings": not is_run}
+    content["sections"] = {
+        anchor: name for anchor, name in _SECTIONS.items() if not empty.get(anchor, not content.get(anchor))
+    }
     page = render(content)
     with whole_file(out) as temporary:
         temporary.write_text(page, "utf-8")
@@ -127,8 +122,8 @@ def _title(run: RunContents) -> str:
 
 def _lead(run: RunContents) -> str:
     names = ", ".join(split.name for split in run.splits)
-    splits = f"split{'s' if len(run.splits) > 1 else ''} {names}" if names else "no split begun"
-    return f"{run.folder.resolve().name}: {splits}"
+    splits = f": split{'s' if len(run.splits) > 1 else ''} {names}" if names else ""
+    return f"{run.folder.resolve().name}{splits}"
 
 
 def _curves(stages: Iterable[StageContents]) -> list[Markup]:

@@ -43,7 +43,7 @@ def confused_pairs(confusion: NDArray[np.int64], classes: Sequence[str], most: i
 
 
 def heat_map(title: str, confusion: NDArray[np.int64], classes: Sequence[str]) -> Markup:
-    """Rows are true classes, columns what they are taken for, darkness is the share of the row.
+    """Rows are true classes, columns what they are taken for, colour is the share of the row.
 
     The picture keeps its size, so that it is scrolled where there is no room.
     """

@@ -11,6 +11,7 @@ from typing import Any, final
 from flowprep.errors import MissingDataError, StoreError
 from fusion_train.late_fusion import fuse
 from fusion_train.overrides import STAGES
+from fusion_train.reporting.ablation import FILE as ABLATION
 from fusion_train.run import ROWS
 from fusion_train.runrecord import RunRecord
 from fusion_train.scores import ScoreMismatchError, ScoreTable
@@ -115,15 +116,15 @@ class RunContents:
 
 
 def read_run(folder: Path) -> RunContents:
-    """Read the folder of a run.
+    """Read the folder of a run; one that has ablations alone is a run without splits.
 
     Raises:
-        MissingDataError: It is not the folder of a run.
+        MissingDataError: It is neither.
         StoreError: A file in it is damaged, or splits have other classes.
     """
     record = RunRecord.read(folder)
     found = {path.name.removeprefix(_PREFIX): path for path in sorted(folder.glob(f"{_PREFIX}*")) if path.is_dir()}
-    if record is None and not found:
+    if record is None and not found and not (folder / ABLATION).exists():
         raise MissingDataError(f"{folder} is not the folder of a run; give what `fusion-train run` has as --out")
     asked = record.splits if record else ()
     names = [*(name for name in asked if name in found), *(name for name in found if name not in asked)]

@@ -282,3 +282,48 @@ def test_a_hundred_classes_make_a_page_that_can_be_mailed(tmp_path: Path) -> Non
     page, _ = report(write_run(tmp_path / "run", classes, num_a_class=10))
     assert len(page.source) < 4_000_000  # and less than 1 MB of frames and flow
     assert len([svg for svg in page.all("svg") if svg.get("class") == "heat"]) == 6
+
+
+def write_ablation(folder: Path) -> None:
+    """What docs/formats.md says of ablation.json, in short: three rows of two tables."""
+
+    def row(table: int, method: str, state: str, mean: float | None, deviation: float | None) -> dict[str, Any]:
+        paper = {"top1": 0.8519 if method == "Sum" else None, "of": "split 1"}
+        return {"table": table, "name": f"{table}-{method}", "cells": {"method": method, "layer": "ReLU5", "note": ""},
+                "state": state, "mean": mean, "deviation": deviation, "paper": paper}  # fmt: skip
+
+    rows = [row(1, "Sum", "done", 0.5, 0.02), row(1, "<Max>", "done", 0.75, None), row(1, "Conv", "open", None, None)]
+    rows += [row(2, "cited", "cited", None, None)]
+    content = {
+        "kind": "fusion-train-ablation",
+        "format": 1,
+        "titles": {"1": "Fusion <methods>", "2": "Where"},
+        "rows": rows,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ablation.json").write_text(json.dumps(content))
+
+
+def test_ablations_are_bars_with_the_papers_figures(tmp_path: Path) -> None:
+    write_ablation(write_run(tmp_path / "run", ("a", "b")))
+    page, _ = report(tmp_path / "run")
+    assert "#ablations" in [attributes["href"] for attributes in page.all("a")]
+    (chart,) = [svg["aria-label"] for svg in page.all("svg") if "Table" in (svg.get("aria-label") or "")]
+    assert chart == "Table 1: Fusion <methods>: Sum, ReLU5 50.00 %; <Max>, ReLU5 75.00 %"
+    note = "Top-1 accuracy. Whisker: one deviation of the seeds. Diamond: the paper. Not measured yet: 1."
+    assert note in page.text
+
+
+def test_ablations_alone_have_a_page(tmp_path: Path) -> None:
+    write_ablation(tmp_path)
+    page, notes = report(tmp_path)
+    assert notes == ()
+    assert [attributes["id"] for attributes in page.all("section")] == ["ablations"]
+    (tmp_path / "ablation.json").write_text('{"kind": "other", "format": 1}')
+    with pytest.raises(StoreError, match=r"is no ablation of format 1; run `fusion-train ablate` with another --out"):
+        report(tmp_path)
+    (tmp_path / "ablation.json").write_text("[]")
+    with pytest.raises(
+        StoreError, match=r"ablation.json is damaged .*; delete it, `fusion-train ablate` makes it anew"
+    ):
+        report(tmp_path)
