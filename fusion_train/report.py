@@ -117,7 +117,8 @@ def pooled(run: RunContents, metrics: Measured) -> Mapping[str, NDArray[np.int64
 
 
 def _title(run: RunContents) -> str:
-    return f"Two-stream fusion: {run.preset or run.folder.resolve().name}"
+    name = run.preset or run.folder.resolve().name
+    return f"Two-stream fusion: {name}" if run.splits or run.preset else f"Ablations: {name}"
 
 
 def _lead(run: RunContents) -> str:

@@ -20,7 +20,7 @@ from fusion_train.paper import REPORTED
 from fusion_train.presets import PRESETS
 from fusion_train.runrecord import RunRecord
 from fusion_train.runtime import Runtime
-from fusion_train.stages import Say, SplitRun, check_weights, run_split, split_run
+from fusion_train.stages import Say, SplitRun, check_initial_weights, run_split, split_run
 
 ROWS = ("spatial", "temporal", "late fusion", "fused spatiotemporal", "fused temporal", "fused")
 HELD_OUT = {
@@ -88,12 +88,12 @@ def run(
 ) -> RunResult:
     """Train and evaluate all networks of a preset on each split. Writes `run.json` and `table.json` into `out`.
 
-    Raises as `stages.check_weights` and `stages.run_split`.
+    Raises as `stages.check_initial_weights` and `stages.run_split`.
     """
     metrics: dict[str, dict[str, Metrics]] = {}
     held_out = ""
     planned_splits = plan(preset, splits, out, sets)
-    check_weights(store, planned_splits)
+    check_initial_weights(store, planned_splits)
     if runtime.is_main:
         RunRecord(preset=preset, splits=tuple(splits), data=store.path.resolve()).write(out)
     for planned in planned_splits:

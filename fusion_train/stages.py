@@ -87,7 +87,7 @@ def run_split(store: Store, run: SplitRun, *, runtime: Runtime, say: Say) -> dic
     return tables
 
 
-def check_weights(store: Store, runs: Sequence[SplitRun]) -> None:
+def check_initial_weights(store: Store, runs: Sequence[SplitRun]) -> None:
     """Load the initial weights of all streams that are still to be begun, so that what is missing is said first.
 
     Raises:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from fusion_train.reporting.svg import element, picture
 
 _WIDTH, _ROW = 420, 40
+_MAX_LETTERS = 48
 
 
 @final
@@ -27,12 +28,12 @@ class Bar:
 
 def bar_chart(label: str, bars: Sequence[Bar], *, chance: float | None = None) -> Markup:
     """The picture alone. `chance` is a dotted line over each bar."""
-    height = _ROW * len(bars) + 22
+    height = _ROW * len(bars) + (22 if chance is not None else 2)
     parts: list[Markup] = []
     for k, bar in enumerate(bars):
         top = k * _ROW
         parts += [
-            element("text", bar.label, x=0, y=top + 14, class_="name"),
+            element("text", *_fitted(bar.label), x=0, y=top + 14, class_="name"),
             element("text", f"{100 * bar.value:.2f} %", x=_WIDTH, y=top + 14, class_="name end"),
             element("rect", x=0, y=top + 20, width=_WIDTH, height=12, rx=2, class_="track"),
             element("rect", x=0, y=top + 20, width=_WIDTH * bar.value, height=12, rx=2,
@@ -51,3 +52,10 @@ def bar_chart(label: str, bars: Sequence[Bar], *, chance: float | None = None) -
         parts.append(element("text", "chance", x=_WIDTH * chance + 3, y=height - 6, class_="note"))
     values = "; ".join(f"{bar.label} {100 * bar.value:.2f} %" for bar in bars)
     return picture(_WIDTH, height, f"{label}: {values}", *parts)
+
+
+def _fitted(label: str) -> tuple[str, ...]:
+    """A label that leaves room for the figure, with the whole of it as a title where it is cut."""
+    if len(label) <= _MAX_LETTERS:
+        return (label,)
+    return element("title", label), f"{label[: _MAX_LETTERS - 1]}\N{HORIZONTAL ELLIPSIS}"

@@ -16,7 +16,7 @@ from helpers.run_folder import write_run
 
 from fusion_train.report import write_report
 
-PHONE, DESK = 390, 1280
+PHONE, DESK, A4 = 390, 1280, 718  # paper of 210 mm without its margins, at 96 pixels an inch
 CLASSES = [f"Class{name}WithALongName" for name in "ABCDEFGHIJKL"]
 
 
@@ -151,7 +151,8 @@ def test_heads_sort_the_classes(page: Path, chromium: Browser) -> None:
 
 
 def test_it_can_be_printed(page: Path, chromium: Browser) -> None:
-    chromium.open(page, width=DESK)
+    chromium.open(page, width=A4, printed=True)
+    assert chromium.evaluate("document.documentElement.scrollWidth") <= A4
     printed = chromium.pdf()
     assert printed.startswith(b"%PDF")
     assert 2 <= printed.count(b"/Type /Page\n") + printed.count(b"/Type /Page ") <= 40

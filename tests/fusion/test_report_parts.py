@@ -253,6 +253,8 @@ def test_bars_are_as_long_as_their_values() -> None:
     assert re.findall(r'width="([\d.]+)" height="12" rx="2" class="bar"', drawn) == ["105", "420"]
     assert "M210.0 19l5 7" in drawn
     assert drawn.count('class="chance"') == 2
+    cut = bar_chart("t", [Bar(label="long " * 20, value=0.5)])
+    assert f"<title>{'long ' * 20}</title>{'long ' * 9}lo\N{HORIZONTAL ELLIPSIS}<" in cut
 
 
 @given(low=st.floats(-1e6, 1e6), width=st.floats(1e-6, 1e7))

@@ -44,13 +44,13 @@ class Browser:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._call(f"{domain}.enable")
 
-    def open(self, path: Path, *, width: int, height: int = 900, dark: bool = False) -> None:
-        """Show a file in a window of so many pixels of the style sheet; below 600 as a phone does."""
+    def open(self, path: Path, *, width: int, height: int = 900, dark: bool = False, printed: bool = False) -> None:
+        """Show a file in a window of so many pixels of the style sheet; below 600 as a phone does; or as on paper."""
         self._call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self._call("Emulation.setEmulatedMedia", features=[scheme])
+        self._call("Emulation.setEmulatedMedia", media="print" if printed else "", features=[scheme])
         self.problems, self.requests, self._loaded = [], [], False
         self._call("Page.navigate", url=path.resolve().as_uri())
         while not self._loaded:
