@@ -84,6 +84,7 @@ def write_report(folder: Path, out: Path, *, data: Path | None = None) -> Report
             "has_paper": any(row in REPORTED.get(run.preset or "", {}) for row in run.rows),
             "rows": run.rows,
             "num_evaluated": sum(bool(rows) for rows in metrics.values()),
+            "pooled_splits": _whole(run, metrics),
             "results": results(run, metrics),
             "curves": [(split.name, figures) for split in run.splits if (figures := _curves(split.stages.values()))],
             "confusion": list(_confusions(run, metrics)),
@@ -112,8 +113,13 @@ def write_report(folder: Path, out: Path, *, data: Path | None = None) -> Report
 
 def pooled(run: RunContents, metrics: Measured) -> Mapping[str, NDArray[np.int64]]:
     """Confusion matrices by row of the results, int64 (C, C), summed over the splits that have all rows."""
-    whole = [rows for rows in metrics.values() if set(run.rows) <= rows.keys()]
-    return {row: np.sum([rows[row].confusion for rows in whole], axis=0) for row in run.rows if whole}
+    whole = _whole(run, metrics)
+    return {row: np.sum([metrics[name][row].confusion for name in whole], axis=0) for row in run.rows if whole}
+
+
+def _whole(run: RunContents, metrics: Measured) -> list[str]:
+    """The splits that have all rows that any has."""
+    return [name for name, rows in metrics.items() if set(run.rows) <= rows.keys()]
 
 
 def _title(run: RunContents) -> str:

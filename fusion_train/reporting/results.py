@@ -40,7 +40,7 @@ class Results:
     head: tuple[str, ...]
     rows: tuple[tuple[str, tuple[str, ...]], ...]
     chart: Markup
-    gains: tuple[str, ...]
+    sentences: tuple[str, ...]
 
 
 def measured(run: RunContents) -> Measured:
@@ -67,7 +67,7 @@ def results(run: RunContents, metrics: Measured) -> Results:
         head=head,
         rows=tuple(rows),
         chart=bar_chart("Top-1 accuracy", bars, chance=1 / len(run.classes)) if bars else Markup(),
-        gains=tuple(_gains(run)),
+        sentences=(*_gains(run), *_left_out(run)),
     )
 
 
@@ -147,4 +147,14 @@ def _gains(run: RunContents) -> list[str]:
             f"{gained.num_only_after} videos more right and {gained.num_only_before} no longer, {points(gained.top1)} "
             f"points (sign test, {p_value})."
         )
+    return found
+
+
+def _left_out(run: RunContents) -> list[str]:
+    """A sentence on each split with test videos that are too short for a network."""
+    found = []
+    for split in run.splits:
+        skipped = {video for table in split.tables.values() for video in table.origin.get("skipped", ())}
+        if skipped:
+            found.append(f"Split {split.name}: {len(skipped)} test videos are too short for a clip and in no figure.")
     return found

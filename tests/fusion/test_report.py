@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
@@ -195,10 +196,21 @@ def test_rows_that_are_there_are_shown_before_the_others(tmp_path: Path) -> None
     page, notes = report(folder)
     assert "evaluated: spatial, temporal, late fusion." in notes[0]
     assert "split 1 split 2 mean deviation paper" in page.text
+    assert "its share of the row. Point at a cell for its numbers. Split 1." in page.text
     tables = [ScoreTable.load(folder / f"split_2/{stream}/test_{stream}.npz") for stream in ("spatial", "temporal")]
     late = float(((tables[0].scores + tables[1].scores).argmax(1) == tables[0].labels).mean())
     (row,) = [line for line in page.text.split("late fusion ") if line.startswith(tuple("0123456789"))][:1]
     assert row.split()[1] == f"{100 * late:.2f}"
+
+
+def test_videos_that_were_left_out_are_counted(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", ("a", "b"))
+    assert "too short" not in report(folder)[0].text
+    for name in ("spatial/test_spatial", "temporal/test_temporal"):
+        path = folder / "split_1" / f"{name}.npz"
+        table = ScoreTable.load(path)
+        dataclasses.replace(table, origin={**table.origin, "skipped": ["v_short", "v_shorter"]}).save(path)
+    assert "Split 1: 2 test videos are too short for a clip and in no figure." in report(folder)[0].text
 
 
 def test_the_papers_figures_stand_beside(tmp_path: Path) -> None:
