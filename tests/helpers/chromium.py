@@ -115,16 +115,11 @@ def browser(program: str, profile: Path) -> Iterator[Browser]:
     command_read, command_write = os.pipe()
     answer_read, answer_write = os.pipe()
 
-    def at_3_and_4() -> None:
-        # Above 4 first, so that neither is closed by what becomes the other.
-        first, second = os.dup(command_read), os.dup(answer_write)
-        os.dup2(first, 3)
-        os.dup2(second, 4)
-
+    # Chromium hears at 3 and answers at 4.
+    shell = ["bash", "-c", f'exec "$@" 3<&{command_read} 4>&{answer_write}', "bash"]
     process = subprocess.Popen(
-        [program, *OPTIONS, f"--user-data-dir={profile}", "about:blank"],
-        preexec_fn=at_3_and_4,
-        close_fds=False,
+        [*shell, program, *OPTIONS, f"--user-data-dir={profile}", "about:blank"],
+        pass_fds=(command_read, answer_write),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
