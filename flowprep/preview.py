@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowprep.config import PreviewSettings, QuantiseSettings
+from flowprep.config import PreviewSettings
 from flowprep.drawing import nice_px
 from flowprep.errors import FrameIndexError, SettingsError, StoreError, UnknownVideoError
 from flowprep.film import write_film
 from flowprep.outfile import whole_file
-from flowprep.quantise import dequantise
+from flowprep.quantise import dequantise, stilled
 from flowprep.records import Row
 from flowprep.sample import spread
 from flowprep.stores import Store, find_manifest, open_store
@@ -145,7 +145,7 @@ class _Look:
             target=None if codes is None else index + (-self._step if self._settings.backward else self._step),
             seconds=self._seconds(index, stored),
             image=self._store.image(self._video, "rgb", stored) if known and self._has_images else None,
-            flow_px=None if flow_px is None else _stilled(flow_px, quantise),
+            flow_px=None if flow_px is None else stilled(flow_px, quantise),
             saturated=None if codes is None else ((codes == 0) | (codes == 255)).any(axis=-1),
             mean_px=float(lengths.mean()),
             longest_px=float(lengths.max()),
@@ -186,15 +186,6 @@ class _Look:
             height=row.height,
             max_px=nice_px(max(map(float, lengths), default=0.0)),
         )
-
-
-def _stilled(flow_px: NDArray[np.float32], settings: QuantiseSettings) -> NDArray[np.float32]:
-    """The flow with components that are less than one step of the codes as 0.
-
-    Of a still scene `round` makes codes 127 and 128, which stand for half a step to either side: noise, in colours.
-    """
-    step_px = 2 * settings.bound_px / 255
-    return np.where(np.abs(flow_px) < 0.6 * step_px, np.float32(0), flow_px)
 
 
 def _find(store: Store, video: str) -> Row:

@@ -66,6 +66,15 @@ def dequantise(codes: NDArray[np.uint8], settings: QuantiseSettings) -> NDArray[
     return table.astype(np.float32)[codes]
 
 
+def stilled(flow_px: NDArray[np.float32], settings: QuantiseSettings) -> NDArray[np.float32]:
+    """Dequantised flow of any shape for the eye: components of less than one step of the codes are 0.
+
+    Of a still scene `round` makes codes 127 and 128, which stand for half a step to either side: noise, in colours.
+    """
+    step_px = 2 * settings.bound_px / 255
+    return np.where(np.abs(flow_px) < 0.6 * step_px, np.float32(0), flow_px)
+
+
 def error_bound_px(settings: QuantiseSettings) -> float:
     """Largest difference in pixels between a flow value inside the bound and what its code stands for."""
     return settings.bound_px / 255.0

@@ -125,6 +125,16 @@ def gain(before: ScoreTable, after: ScoreTable) -> Gain:
     )
 
 
+def cross_entropy(table: ScoreTable) -> float:
+    """Mean over videos of -log of the probability that the softmax gives the true class; NaN of no videos."""
+    if not len(table.ids):
+        return math.nan
+    scores = table.scores.astype(np.float64)
+    highest = scores.max(1)
+    own = np.take_along_axis(scores, table.labels[:, None], 1)[:, 0]
+    return float(np.mean(highest - own + np.log(np.exp(scores - highest[:, None]).sum(1))))
+
+
 def ranks_of(table: ScoreTable) -> NDArray[np.int64]:
     """Place of each video's true class among its scores, int64 (N,), 0 the highest."""
     own = np.take_along_axis(table.scores, table.labels[:, None], 1)

@@ -18,10 +18,16 @@ from fusion_train.checkpoint import whole_file
 from fusion_train.metrics import Metrics, measure
 from fusion_train.paper import REPORTED
 from fusion_train.presets import PRESETS
+from fusion_train.runrecord import RunRecord
 from fusion_train.runtime import Runtime
-from fusion_train.stages import Say, SplitRun, run_split, split_run
+from fusion_train.stages import Say, SplitRun, check_initial_weights, run_split, split_run
 
 ROWS = ("spatial", "temporal", "late fusion", "fused spatiotemporal", "fused temporal", "fused")
+HELD_OUT = {
+    "groups": "Held out of the training list: whole groups, which chose the network and the late fusion's weights.",
+    "none": "Nothing was held out: fixed rates, the last network, equal weights.",
+    "test": "The test list was looked at during training, as the released code does.",
+}
 _DEPTH = 3
 
 
@@ -80,13 +86,17 @@ class RunResult:
 def run(
     store: Store, *, preset: str, splits: Sequence[str], out: Path, sets: Sequence[str], runtime: Runtime, say: Say
 ) -> RunResult:
-    """Train and evaluate all networks of a preset on each split. Writes `table.json` into `out`.
+    """Train and evaluate all networks of a preset on each split. Writes `run.json` and `table.json` into `out`.
 
-    Raises as `stages.run_split`.
+    Raises as `stages.check_initial_weights` and `stages.run_split`.
     """
     metrics: dict[str, dict[str, Metrics]] = {}
     held_out = ""
-    for planned in plan(preset, splits, out, sets):
+    planned_splits = plan(preset, splits, out, sets)
+    check_initial_weights(store, planned_splits)
+    if runtime.is_main:
+        RunRecord(preset=preset, splits=tuple(splits), data=store.path.resolve()).write(out)
+    for planned in planned_splits:
         tables = run_split(store, planned, runtime=runtime, say=say)
         metrics[planned.split] = {row: measure(tables[row]) for row in ROWS if row in tables}
         held_out = planned.settings["fused"].train.val

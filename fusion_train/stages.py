@@ -24,6 +24,7 @@ from fusion_train.late_fusion import fuse, sweep
 from fusion_train.models.build import build_network
 from fusion_train.overrides import STAGES, overridden
 from fusion_train.protocols import full_settings
+from fusion_train.runrecord import versions
 from fusion_train.runtime import Runtime
 from fusion_train.scores import ScoreTable
 from fusion_train.train import LAST, NETWORK, lasting, train
@@ -67,9 +68,7 @@ def run_split(store: Store, run: SplitRun, *, runtime: Runtime, say: Say) -> dic
 
     Raises:
         SettingsError: The folder has something else than this run.
-        MissingDataError: Initial weights are missing; nothing has been trained then.
     """
-    _check_weights(store, run)
     for stage in STAGES:
         _train_stage(store, run, stage, runtime, say)
 
@@ -88,10 +87,20 @@ def run_split(store: Store, run: SplitRun, *, runtime: Runtime, say: Say) -> dic
     return tables
 
 
-def _check_weights(store: Store, run: SplitRun) -> None:
-    for stage in STAGES[:2]:
-        if not is_begun(run.folder / stage):
-            check_weights(store, run.settings[stage].model)
+def check_initial_weights(store: Store, runs: Sequence[SplitRun]) -> None:
+    """Load the initial weights of all streams that are still to be begun, so that what is missing is said first.
+
+    Raises:
+        SettingsError, StoreError: Weights do not fit, or their file is damaged.
+        MissingDataError: Weights are missing; nothing has been trained then.
+    """
+    looked_at: set[ModelSettings] = set()  # all splits begin with the same
+    for run in runs:
+        for stage in STAGES[:2]:
+            model = run.settings[stage].model
+            if model not in looked_at and not is_begun(run.folder / stage):
+                check_weights(store, model)
+                looked_at.add(model)
 
 
 def is_begun(folder: Path) -> bool:
@@ -145,7 +154,8 @@ def train_once(
     path = train(store, settings, folder, runtime=runtime, report=lambda row: say(f"train {name}", row))
     if runtime.is_main:
         with whole_file(done) as file:
-            file.write(json.dumps({**record, "network_sha256": file_sha256(path)}, indent=1).encode())
+            made = {"network_sha256": file_sha256(path), "versions": versions(runtime)}
+            file.write(json.dumps({**record, **made}, indent=1).encode())
         (folder / LAST).unlink(missing_ok=True)  # as large as the network and its momentum, and not needed any more
     runtime.wait_for_all()
     return path

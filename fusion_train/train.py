@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.splits import read_parts
 from fusion_train.evaluate import score, tables_of
 from fusion_train.late_fusion import fuse
-from fusion_train.metrics import Metrics, measure
+from fusion_train.metrics import Metrics, cross_entropy, measure
 from fusion_train.models.build import build_network, new_network
 from fusion_train.runtime import Runtime
 from fusion_train.training import Speed, Training, streams_of
@@ -86,15 +87,16 @@ def train(
         while not training.schedule.is_over:
             training.begin_epoch()
             for batches in training.batches():
-                losses = training.take_step(batches)
+                taken = training.take_step(batches)
                 speed.count(options.batch_size)
                 if training.step % options.log_every == 0 or training.step % training.steps_per_epoch == 0:
                     row = {
                         "step": training.step,
                         "epoch": training.schedule.epoch + 1,
                         "rate": training.schedule.rate,
-                        "loss": sum(losses.values()),
-                        **{f"loss_{name}": loss for name, loss in losses.items()},
+                        "loss": taken.loss,
+                        **{f"loss_{name}": loss for name, loss in taken.losses.items()},
+                        "top1": taken.top1,
                         "clips_per_second": speed.look(),
                         "wait_share": training.loader.wait_share,
                         "seconds": speed.seconds,
@@ -108,13 +110,15 @@ def train(
                 line: dict[str, Any] = {
                     "step": training.step,
                     "epoch": training.schedule.epoch + 1,
-                    "val_top1": found.top1.value,
-                    "val_mean_class": found.mean_class,
+                    "val_top1": found.metrics.top1.value,
+                    "val_mean_class": found.metrics.mean_class,
+                    "val_loss": sum(found.losses.values()),
+                    **{f"val_loss_{name}": loss for name, loss in found.losses.items()},
                     "val_on": options.val,
                     "seconds": speed.seconds,
                 }
                 log.add(line, report)
-            is_best = training.schedule.end_epoch(None if found is None else found.top1.value)
+            is_best = training.schedule.end_epoch(None if found is None else found.metrics.top1.value)
             if is_best and options.val == "groups":  # the test list must not choose
                 save(folder / NETWORK, whole=False)
             save(last, whole=True)
@@ -132,14 +136,25 @@ def _validation(store: Store, ids: tuple[str, ...], settings: FusionSettings) ->
     return ClipDataset(store, ids, data, streams=streams_of(settings.model))
 
 
-def _validate(training: Training, dataset: ClipDataset | None) -> Metrics | None:
-    """How good the network is on held-out videos; with two towers, their mean."""
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What a network is worth on held-out videos: metrics, with two towers of their mean, and loss by tower."""
+
+    metrics: Metrics
+    losses: Mapping[str, float]
+
+
+def _validate(training: Training, dataset: ClipDataset | None) -> _Found | None:
     if dataset is None:
         return None
     settings = training.settings
     found = score(training.network, dataset, settings.evaluate, training.runtime)
-    tables = list(tables_of(found, dataset, network=settings.model.network, part="validation", origin={}).values())
-    return measure(tables[0] if len(tables) == 1 else fuse(tables))
+    by_tower = tables_of(found, dataset, network=settings.model.network, part="validation", origin={})
+    tables = list(by_tower.values())
+    return _Found(
+        metrics=measure(tables[0] if len(tables) == 1 else fuse(tables)),
+        losses={tower: cross_entropy(table) for tower, table in by_tower.items()},
+    )
 
 
 def lasting(settings: FusionSettings) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
@@ -57,6 +58,35 @@ def sgd(network: nn.Module, settings: FusionSettings) -> torch.optim.SGD:
         {"params": biases, "rate_factor": train.bias_rate, "weight_decay": decay if train.bias_decay else 0.0},
     ]
     return torch.optim.SGD([group for group in groups if group["params"]], lr=0.0, momentum=train.momentum)
+
+
+@torch.no_grad()
+def num_right(logits: Mapping[str, Tensor], labels: Tensor) -> Tensor:
+    """How many clips the mean of towers and time steps gets right, as a number of float32 without shape.
+
+    Args:
+        logits: By tower, (B, T', C) of `Network.frame_logits`.
+        labels: int64 (B,).
+    """
+    mean = torch.stack([scores.float().mean(1) for scores in logits.values()]).mean(0)  # (B, C)
+    return (mean.argmax(1) == labels).sum().float()
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What a step says of its clips, over all processes: the mean loss by tower, and the share that is right.
+
+    Both are those of training: with dropout, and before the weights change.
+    """
+
+    losses: Mapping[str, float]
+    top1: float
+
+    @property
+    def loss(self) -> float:
+        """Of all towers: what is made smaller."""
+        return sum(self.losses.values())
 
 
 @final
@@ -117,8 +147,8 @@ class Training:
             given.close()  # type: ignore[attr-defined]
             self.loader.epoch, self.loader.batch = self.step // steps_per_pass, 0
 
-    def take_step(self, batches: Iterator[ClipBatch]) -> dict[str, float]:
-        """One step of gradient descent. Returns the mean loss a clip by tower, over all processes.
+    def take_step(self, batches: Iterator[ClipBatch]) -> Step:
+        """One step of gradient descent.
 
         Raises:
             TrainingDivergedError: A loss is not finite; it names the videos.
@@ -128,19 +158,22 @@ class Training:
         self.runtime.seed_step(train.seed, self.step)
         self.optimiser.zero_grad(set_to_none=True)
         losses: list[dict[str, Tensor]] = []
+        rights: list[Tensor] = []
         ids: list[tuple[str, ...]] = []
         for batch in batches:
             rgb, flow = network_inputs(batch, self.runtime.device)
             with self.runtime.autocast(train.precision):
                 logits = self._forward(rgb, flow)
-            towers = tower_losses(logits, batch.labels.to(self.runtime.device))
+            labels = batch.labels.to(self.runtime.device)
+            towers = tower_losses(logits, labels)
             loss = torch.stack(list(towers.values())).sum() / train.batch_size
             loss.backward()  # type: ignore[no-untyped-call]
+            rights.append(num_right(logits, labels))
             losses.append({name: loss.detach() for name, loss in towers.items()})
             ids.append(batch.ids)
         names = list(losses[0])
         own = torch.stack([torch.stack([loss[name] for name in names]) for loss in losses])  # (batches, towers)
-        total = own.sum(0)
+        total = torch.cat([own.sum(0), torch.stack(rights).sum(0, keepdim=True)])  # (towers + 1,)
         self.runtime.add_up(total)
         if not total.isfinite().all():
             self._diverged(own, names, ids)
@@ -149,7 +182,8 @@ class Training:
             group["lr"] = self.schedule.rate * group["rate_factor"]
         self.optimiser.step()
         self.step += 1
-        return dict(zip(names, (total / train.batch_size).tolist(), strict=True))
+        *means, top1 = (total / train.batch_size).tolist()
+        return Step(losses=dict(zip(names, means, strict=True)), top1=top1)
 
     def _diverged(self, own: Tensor, names: Sequence[str], ids: Sequence[tuple[str, ...]]) -> None:
         bad = own.isfinite().logical_not()

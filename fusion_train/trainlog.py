@@ -14,9 +14,11 @@ from flowprep.errors import BackendUnavailableError
 from fusion_train.checkpoint import whole_file
 
 COLUMNS = (
-    "step", "epoch", "rate", "loss", "clips_per_second", "wait_share", "val_top1", "val_mean_class", "seconds",
+    "step", "epoch", "rate", "loss", "top1", "clips_per_second", "wait_share", "val_loss", "val_top1", "val_mean_class",
+    "seconds",
 )  # fmt: skip
-"""Of log.csv; a line of log.jsonl has those that are known, and the loss of each tower."""
+"""Of log.csv; a line of log.jsonl has those that are known, and the loss of each tower. `loss` and `top1` are those of
+the step's clips in training; `val_loss` and `val_top1` of held-out videos, whose scores are means over their clips."""
 
 
 @final

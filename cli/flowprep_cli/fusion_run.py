@@ -74,17 +74,13 @@ def is_deterministic(sets: tuple[str, ...]) -> bool:
 
 def _show(result: RunResult, as_json: bool) -> None:
     from flowprep_cli.tables import print_columns
+    from fusion_train.run import HELD_OUT
 
     if as_json:
         click.echo(json.dumps(result.to_json(), indent=2))
         return
     print_columns(result.table())
-    held_out = {
-        "groups": "Held out of the training list: whole groups, which chose the network and the late fusion's weights.",
-        "none": "Nothing was held out: fixed rates, the last network, equal weights.",
-        "test": "The test list was looked at during training, as the released code does.",
-    }
-    click.echo(f"\nTop-1 accuracy on the test list, in percent. {held_out[result.held_out]}")
+    click.echo(f"\nTop-1 accuracy on the test list, in percent. {HELD_OUT[result.held_out]}")
 
 
 def _show_forecast(store: Store, planned: list[Any], runtime: Runtime, as_json: bool) -> None:

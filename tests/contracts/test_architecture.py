@@ -313,6 +313,7 @@ def test_wheel_has_every_module(wheel_names: list[str]) -> None:
         f"{package}/{path.relative_to(folder)}" for package, folder in PACKAGES.items() for path in folder.rglob("*.py")
     }
     expected |= {f"{package}/py.typed" for package in PACKAGES}
+    expected |= {f"fusion_train/reporting/templates/{name}" for name in ("page.html", "style.css", "sort.js")}
     assert expected <= set(wheel_names)
 
 

@@ -21,6 +21,7 @@ from fusion_train.forecast import forecast
 from fusion_train.late_fusion import fuse
 from fusion_train.metrics import Metrics, Share, measure
 from fusion_train.run import RunResult, chosen_splits, default_preset, find_store, plan, run
+from fusion_train.runrecord import RunRecord
 from fusion_train.scores import ScoreTable
 
 TRAINED = ["train spatial", "train temporal", "train fused"]
@@ -127,6 +128,28 @@ def test_a_mark_that_is_damaged_is_said(store: Store, tmp_path: Path) -> None:
     (tmp_path / "split_1" / "spatial" / "done.json").write_text("{")
     with pytest.raises(StoreError, match=r"done.json is damaged; delete its folder"):
         do(store, tmp_path)
+
+
+def test_the_folder_says_what_it_is_a_run_of(store: Store, finished: tuple[Path, RunResult, list[str]]) -> None:
+    out = finished[0]
+    assert RunRecord.read(out) == RunRecord(preset="debug", splits=("1",), data=store.path.resolve())
+    done = json.loads((out / "split_1" / "fused" / "done.json").read_text())
+    assert done["versions"]["torch"] == torch.__version__
+    assert done["versions"]["device"] == "cpu"
+
+
+def test_splits_of_a_run_are_gathered_and_presets_are_not_mixed(tmp_path: Path) -> None:
+    assert RunRecord.read(tmp_path) is None
+    for split in ("2", "1", "2"):
+        RunRecord(preset="debug", splits=(split,), data=Path("/data")).write(tmp_path)
+    record = RunRecord.read(tmp_path)
+    assert record is not None
+    assert record.splits == ("2", "1")
+    with pytest.raises(SettingsError, match=r"is a run of preset debug, not ucf101-vgg16; give another --out"):
+        RunRecord(preset="ucf101-vgg16", splits=("1",), data=Path("/data")).write(tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(StoreError, match=r"run.json is damaged; delete it"):
+        RunRecord.read(tmp_path)
 
 
 def test_other_test_clips_evaluate_anew_and_train_nothing(store: Store, tmp_path: Path) -> None:

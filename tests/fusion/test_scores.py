@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from flowprep.errors import MissingDataError, SettingsError, StoreError
 from fusion_train.late_fusion import fuse, softmax, sweep
-from fusion_train.metrics import Share, gain, measure, ranks_of
+from fusion_train.metrics import Share, cross_entropy, gain, measure, ranks_of
 from fusion_train.scores import ScoreMismatchError, ScoreTable, joined
 
 CLASSES = ("a", "b", "c", "d", "e", "f", "g")
@@ -146,6 +147,14 @@ def test_metrics_by_hand() -> None:
     assert [share.num_right for share in found.per_class] == [2, 1, 0]
     unequal = replace(mine, labels=np.array([0, 0, 0, 1]), scores=scores[[0, 0, 0, 0]])
     assert (measure(unequal).top1.value, measure(unequal).mean_class) == (0.75, 0.5)
+
+
+def test_cross_entropy_is_that_of_pytorch() -> None:
+    mine = table(skill=1.0)
+    scores, labels = torch.from_numpy(mine.scores), torch.from_numpy(mine.labels)
+    for factor in (1, 1000):  # probabilities that are 0 in double
+        expected = float(torch.nn.functional.cross_entropy(scores.double() * factor, labels))
+        assert cross_entropy(replace(mine, scores=mine.scores * factor)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_interval_is_wilsons() -> None:

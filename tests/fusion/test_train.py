@@ -24,7 +24,7 @@ from fusion_train.metrics import measure
 from fusion_train.models.build import build_network
 from fusion_train.scores import ScoreTable
 from fusion_train.train import num_parameters, train
-from fusion_train.training import Training, TrainingDivergedError, sgd, tower_losses
+from fusion_train.training import Training, TrainingDivergedError, num_right, sgd, tower_losses
 from fusion_train.trainlog import read_log
 
 
@@ -125,6 +125,7 @@ def test_held_out_groups_are_not_trained_on_and_choose_the_network(store: Store,
     assert [row["epoch"] for row in held_out] == [1, 2]
     table = evaluate(tmp_path / "network.pt", store, part="validation", runtime=RUNTIME)["spatial"]
     assert table.part == "validation 1"
+    assert all(row["val_loss"] == row["val_loss_spatial"] > 0 for row in held_out)
     assert not set(table.ids) & set(read_parts(store, "1", share=0.4).train)
 
 
@@ -142,6 +143,26 @@ def test_losses_are_sums_over_clips_of_means_over_chunks() -> None:
     labels = torch.tensor([0, 3, 1])
     slow = -sum(logits[b, t].log_softmax(0)[labels[b]] for b in range(3) for t in range(5)) / 5
     assert tower_losses({"spatial": logits}, labels)["spatial"] == pytest.approx(float(slow), rel=1e-5)
+
+
+def test_right_is_what_the_mean_of_towers_and_chunks_takes_for_the_label() -> None:
+    draws = torch.Generator().manual_seed(0)
+    logits = {name: torch.randn(50, 5, 4, generator=draws) for name in ("spatiotemporal", "temporal")}
+    labels = torch.randint(4, (50,), generator=draws)
+    slow = sum(
+        int(torch.stack([scores[b, t] for scores in logits.values() for t in range(5)]).mean(0).argmax() == labels[b])
+        for b in range(50)
+    )
+    assert 0 < slow < 50
+    assert float(num_right(logits, labels)) == slow
+
+
+def test_the_log_says_how_many_clips_of_a_step_are_right(store: Store, tmp_path: Path) -> None:
+    train(store, small("temporal", "train.num_epochs=25"), tmp_path, runtime=RUNTIME)
+    shares = [row["top1"] for row in read_log(tmp_path)]
+    assert set(shares) <= {0, 0.25, 0.5, 0.75, 1}  # of a batch of 4
+    assert np.mean(shares[-3:]) == 1
+    assert (tmp_path / "log.csv").read_text().splitlines()[1].split(",")[4] == str(shares[0])
 
 
 @pytest.mark.parametrize("network", [pytest.param("bfloat16", id="bfloat16"), pytest.param("float32", id="float32")])

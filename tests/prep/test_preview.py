@@ -23,8 +23,8 @@ from flowprep.config import (
 )
 from flowprep.errors import FrameIndexError, MissingDataError, SettingsError, StoreError, UnknownVideoError
 from flowprep.outfile import whole_file
-from flowprep.preview import Preview, _stilled, preview
-from flowprep.quantise import dequantise
+from flowprep.preview import Preview, preview
+from flowprep.quantise import dequantise, stilled
 from flowprep.records import Reason
 from flowprep.storyboard import Shot, Title, draw_film_page, draw_sheet
 
@@ -128,9 +128,9 @@ def test_a_still_scene_is_white_by_either_rule() -> None:
     for rounding, codes in (("round", (127, 128)), ("truncate", (127, 127))):
         quantise = QuantiseSettings(rounding=rounding)
         flow = dequantise(np.array([[codes], [codes[::-1]]], np.uint8), quantise)
-        assert not _stilled(flow, quantise).any()
+        assert not stilled(flow, quantise).any()
         moving = dequantise(np.array([[[126, 129]]], np.uint8), quantise)
-        np.testing.assert_array_equal(_stilled(moving, quantise), moving)
+        np.testing.assert_array_equal(stilled(moving, quantise), moving)
 
 
 @pytest.mark.parametrize("backward", [False, True])
