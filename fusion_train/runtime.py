@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from flowprep.errors import SettingsError
+from fusion_train import reduction
 from fusion_train.data.draws import Draws
 
 
@@ -49,9 +50,7 @@ class Runtime:
     def add_up_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Make gradients the sums over all processes; equal on all, as the order of addition is."""
         if self.world_size > 1:
-            for parameter in parameters:
-                if parameter.grad is not None:
-                    distributed.all_reduce(parameter.grad)
+            reduction.add_up_gradients(parameters)
 
     def send_weights(self, network: nn.Module) -> None:
         """Give all processes the weights of the first."""

@@ -20,13 +20,14 @@ from flowprep.stores.splitsfile import read_splits
 from fusion_train.checkpoint import data_fingerprint, file_sha256, whole_file
 from fusion_train.config import FusionSettings
 from fusion_train.evaluate import evaluate
+from fusion_train.initial import started_from
 from fusion_train.late_fusion import fuse, sweep
 from fusion_train.models.build import build_network
 from fusion_train.overrides import STAGES, overridden
 from fusion_train.protocols import full_settings
 from fusion_train.runtime import Runtime
 from fusion_train.scores import ScoreTable
-from fusion_train.train import LAST, NETWORK, lasting, train
+from fusion_train.train import LAST, NETWORK, check_trains, lasting, train
 
 DONE = "done.json"
 Say = Callable[[str, Mapping[str, Any] | None], None]
@@ -43,8 +44,13 @@ class SplitRun:
     settings: Mapping[str, FusionSettings]
 
 
-def split_run(preset: str, split: str, folder: Path, sets: Sequence[str]) -> SplitRun:
+def split_run(
+    preset: str, split: str, folder: Path, sets: Sequence[str], init_from: Mapping[str, Path] | None = None
+) -> SplitRun:
     """The settings of a split's networks; the fused one starts from the others.
+
+    `init_from` are trained networks by what they are, `initial.networks_in`: a stream starts from its own, and of a
+    fused one the fusion takes the filters.
 
     Raises:
         SettingsError: There is no such preset or setting.
@@ -53,6 +59,7 @@ def split_run(preset: str, split: str, folder: Path, sets: Sequence[str]) -> Spl
     for stage in STAGES:
         found = overridden(full_settings(preset, stage), sets, stage=stage)
         found = dataclasses.replace(found, train=dataclasses.replace(found.train, split=split))
+        found = started_from(found, stage, init_from or {})
         if stage == "fused":
             weights = {f"{stream}_weights": str(folder / stream / NETWORK) for stream in ("spatial", "temporal")}
             # What it starts from has the last layers too, whatever the streams were initialised with.
@@ -69,6 +76,8 @@ def run_split(store: Store, run: SplitRun, *, runtime: Runtime, say: Say) -> dic
         SettingsError: The folder has something else than this run.
         MissingDataError: Initial weights are missing; nothing has been trained then.
     """
+    for settings in run.settings.values():
+        check_trains(settings)
     _check_weights(store, run)
     for stage in STAGES:
         _train_stage(store, run, stage, runtime, say)

@@ -34,7 +34,8 @@ class TrainLog:
             return
         folder.mkdir(parents=True, exist_ok=True)
         self._jsonl, self._csv = folder / "log.jsonl", folder / "log.csv"
-        rows = [row for row in read_log(folder) if row["step"] <= resumed_step]
+        # The SVM of bilinear fusion is fitted at the end, and again if that is resumed.
+        rows = [row for row in read_log(folder) if row["step"] <= resumed_step and "svm_train_top1" not in row]
         for path, text in ((self._jsonl, "".join(map(_json_line, rows))), (self._csv, _csv_lines(rows, head=True))):
             with whole_file(path) as file:
                 file.write(text.encode())

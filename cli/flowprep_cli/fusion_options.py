@@ -23,6 +23,15 @@ def device_option(command: F) -> F:
     )(command)
 
 
+def init_from_option(command: F) -> F:
+    """`--init-from`."""
+    return click.option(
+        "--init-from", metavar="CHECKPOINT", multiple=True, type=click.Path(path_type=Path),
+        help="Start a stream from a trained network, of another data set too; of a fused one, both and the fusion's "
+        "filter. Can be given several times.",
+    )(command)  # fmt: skip
+
+
 def data_argument(command: F) -> F:
     """The store DATA."""
     return click.argument("data", type=click.Path(path_type=Path))(command)
@@ -30,6 +39,11 @@ def data_argument(command: F) -> F:
 
 def progress_line(row: Mapping[str, Any]) -> str:
     """A line of the training log."""
+    if "initial" in row:
+        return str(row["initial"])
+    if "svm_train_top1" in row:
+        text = f"SVM: top-1 {100 * row['svm_train_top1']:.2f} % of the training list"
+        return text + (f", held out {100 * row['val_top1']:.2f} %" if "val_top1" in row else "")
     if "val_top1" in row:
         text = f"held-out top-1 {100 * row['val_top1']:.2f} %"
         return f"epoch {row['epoch']}: {text}{' (of the test list)' if row['val_on'] == 'test' else ''}"

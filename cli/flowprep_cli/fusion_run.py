@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flowprep_cli.fusion_options import SET_HELP, device_option, progress_line
+from flowprep_cli.fusion_options import SET_HELP, device_option, init_from_option, progress_line
 
 if TYPE_CHECKING:
     from flowprep.stores import Store
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 @click.option("--preset", metavar="NAME", help="Named settings. [default: the data set's VGG-16 by the paper]")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the results. [default: runs/PRESET]")
 @click.option("--set", "sets", metavar="A.B=V", multiple=True, help=SET_HELP)
+@init_from_option
 @device_option
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and what it would take; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def run(
     *, root: Path, data: Path | None, split: str, preset: str | None, out: Path | None, sets: tuple[str, ...],
-    device: str, dry_run: bool, as_json: bool,
+    init_from: tuple[Path, ...], device: str, dry_run: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Train the spatial and the temporal stream, then the fused network from both, and evaluate all on the test list.
 
@@ -49,7 +50,7 @@ def run(
         preset_settings(preset)
         out = out or Path("runs") / preset
         splits = runs.chosen_splits(store, split)
-        planned = runs.plan(preset, splits, out, sets)
+        planned = runs.plan(preset, splits, out, sets, init_from)
         if dry_run:
             _show_forecast(store, planned, runtime, as_json)
             return 0
@@ -60,7 +61,9 @@ def run(
 
         if runtime.is_main:
             click.echo(f"{path} -> {out}: preset {preset}, split {', '.join(splits)}", err=True)
-        result = runs.run(store, preset=preset, splits=splits, out=out, sets=sets, runtime=runtime, say=say)
+        result = runs.run(
+            store, preset=preset, splits=splits, out=out, sets=sets, init_from=init_from, runtime=runtime, say=say
+        )
         if runtime.is_main:
             _show(result, as_json)
     return 0

@@ -23,8 +23,9 @@ from fusion_train.late_fusion import fuse
 from fusion_train.metrics import measure
 from fusion_train.models.build import build_network
 from fusion_train.scores import ScoreTable
+from fusion_train.step import TrainingDivergedError, sgd, tower_losses
 from fusion_train.train import num_parameters, train
-from fusion_train.training import Training, TrainingDivergedError, sgd, tower_losses
+from fusion_train.training import Training
 from fusion_train.trainlog import read_log
 
 
@@ -72,6 +73,8 @@ def test_two_processes_make_the_network_of_one_and_evaluate_each_video_once(stor
     assert [process.returncode for process in ranks] == [0, 0], ends
     one = train(store, small("fused"), tmp_path / "one", runtime=RUNTIME)
     assert close(weights(one), weights(tmp_path / "two" / "network.pt"))
+    svm = train(store, small("fused", *two_ranks.SVM_ALONE), tmp_path / "svm", runtime=RUNTIME)
+    assert close(weights(svm), weights(tmp_path / "two" / "svm" / "network.pt"))
     for tower, table in evaluate(one, store, part="test", runtime=RUNTIME).items():
         for rank in range(2):
             seen = ScoreTable.load(tmp_path / "two" / f"{tower}_seen_by_{rank}.npz")
