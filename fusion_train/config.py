@@ -286,6 +286,9 @@ class TrainSettings(Settings):
         "float32", "Of activations: float32, or bfloat16 where that is safe.", choices=("float32", "bfloat16")
     )
     compiled: bool = setting(False, "Compile the network with torch.compile; slow to start.")
+    channels_last: bool = setting(
+        False, "Filters of 2D convolutions with channels last in memory; on CUDA faster in bfloat16.", added=True
+    )
     deterministic: bool = setting(False, "The same numbers from the same run, on CUDA at some cost.")
     num_threads: int = setting(0, "Threads that decode; 0 is one a core.", minimum=0, maximum=4096)
     log_every: int = setting(10, "Steps from one line of the log to the next.", minimum=1)

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import resource
 import statistics
-import sys
 import time
 from dataclasses import dataclass
 from typing import final
-
-import torch
 
 from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
@@ -79,11 +75,7 @@ def _measured(network: Network, dataset: ClipDataset, settings: FusionSettings, 
     if at_once < most and seconds < _SHORT_SECONDS:
         at_once = most
         seconds = _seconds_a_step(network, dataset, settings, runtime, at_once)
-    if runtime.device.type == "cuda":
-        memory = torch.cuda.max_memory_allocated(runtime.device)
-    else:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return seconds * batch_size / (at_once * runtime.world_size), memory
+    return seconds * batch_size / (at_once * runtime.world_size), runtime.peak_memory_bytes()
 
 
 def _seconds_a_step(

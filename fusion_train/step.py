@@ -73,6 +73,10 @@ class Stepper:
 
     def __init__(self, network: Network, settings: FusionSettings, runtime: Runtime) -> None:
         self.network = network.to(runtime.device)
+        if settings.train.channels_last:
+            for module in self.network.modules():
+                if isinstance(module, nn.Conv2d):  # maps follow the filters
+                    module.to(memory_format=torch.channels_last)
         self.settings = settings
         self.runtime = runtime
         self.optimiser = sgd(self.network, settings)

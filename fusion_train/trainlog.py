@@ -53,7 +53,7 @@ class TrainLog:
                 file.write(text)
         if self._board is not None:
             for name, value in row.items():
-                if name not in ("step", "seconds"):
+                if name not in ("step", "seconds") and isinstance(value, int | float):
                     self._board.add_scalar(name, value, row["step"])
 
     def __enter__(self) -> Self:
@@ -94,6 +94,6 @@ def _board(folder: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise BackendUnavailableError(
-            "`train.tensorboard` needs TensorBoard, which is not installed: pip install tensorboard"
+            "`train.tensorboard` needs TensorBoard, which is not installed: pip install 'flowprep[tensorboard]'"
         ) from error
     return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)

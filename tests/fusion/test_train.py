@@ -155,6 +155,12 @@ def test_precision_changes_a_network_little(store: Store, network: str, tmp_path
     assert equal(weights(path), weights(reference)) == (network == "float32")
 
 
+def test_channels_last_changes_nothing_but_the_order_in_memory(store: Store, tmp_path: Path) -> None:
+    path = train(store, small("fused", "train.channels_last=true"), tmp_path / "last", runtime=RUNTIME)
+    assert close(weights(path), weights(train(store, small("fused"), tmp_path / "first", runtime=RUNTIME)))
+    assert weights(path)["spatial.conv2.weight"].is_contiguous()
+
+
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
