@@ -6,13 +6,18 @@ import dataclasses
 import itertools
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
+
+import torch
 
 from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
 from fusion_train.config import FusionSettings
+from fusion_train.data.augment import network_inputs
 from fusion_train.data.dataset import ClipDataset
+from fusion_train.data.loader import ClipLoader
 from fusion_train.data.splits import read_parts
 from fusion_train.models.build import new_network
 from fusion_train.models.two_stream import Network
@@ -28,7 +33,11 @@ _SHORT_SECONDS = 1.0
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """Of one stage. `seconds` is of all its epochs without evaluation; with a plateau it may end before that."""
+    """Of one stage: what training and evaluation take.
+
+    `seconds` is of all its epochs without held-out videos; with a plateau it may end before that. `test_seconds` is the
+    evaluation of the test list.
+    """
 
     split: str
     stage: str
@@ -38,6 +47,7 @@ class Forecast:
     num_trained: int
     memory_bytes: int
     seconds: float
+    test_seconds: float
 
 
 def forecast(store: Store, run: SplitRun, runtime: Runtime) -> list[Forecast]:
@@ -53,6 +63,7 @@ def _of_stage(store: Store, run: SplitRun, stage: str, runtime: Runtime) -> Fore
     network = new_network(settings.model, num_classes=len(read_splits(store.path).classes))
     steps = Training(network, dataset, settings, runtime).steps_per_epoch * train.num_epochs
     is_done = (run.folder / stage / DONE).exists()
+    test_seconds = 0.0 if is_done else _test_seconds(network, store, parts.test, settings, runtime)
     seconds, memory = (0.0, 0) if is_done else _measured(network, dataset, settings, runtime)
     return Forecast(
         split=run.split,
@@ -63,7 +74,31 @@ def _of_stage(store: Store, run: SplitRun, stage: str, runtime: Runtime) -> Fore
         num_trained=sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
         memory_bytes=memory,
         seconds=seconds * steps,
+        test_seconds=test_seconds,
     )
+
+
+@torch.no_grad()
+def _test_seconds(
+    network: Network, store: Store, ids: Sequence[str], settings: FusionSettings, runtime: Runtime
+) -> float:
+    """Of the whole test list, from one video: its inputs, and one of its clips. Decoding runs ahead in threads."""
+    dataset = ClipDataset(store, ids[:1], settings.data, streams=streams_of(settings.model))
+    (batch,) = ClipLoader(dataset, batch_size=1, training=False, num_threads=settings.evaluate.num_threads)
+    start = time.perf_counter()
+    rgb, flow = network_inputs(batch, runtime.device)
+    runtime.synchronise()
+    inputs = time.perf_counter() - start
+    network.to(runtime.device).eval()
+    taken = []
+    for _ in range(_NUM_MEASURED):
+        start = time.perf_counter()
+        with runtime.autocast(settings.evaluate.precision):
+            network(None if rgb is None else rgb[:1], None if flow is None else flow[:1])
+        runtime.synchronise()
+        taken.append(time.perf_counter() - start)
+    network.train()
+    return (inputs + min(taken) * len(batch)) * len(ids) / runtime.world_size
 
 
 def _measured(network: Network, dataset: ClipDataset, settings: FusionSettings, runtime: Runtime) -> tuple[float, int]:

@@ -23,6 +23,24 @@ def device_option(command: F) -> F:
     )(command)
 
 
+def weights_options(command: F) -> F:
+    """`--weights` and `--random-fc`, as texts of `--set`."""
+    command = click.option(
+        "--random-fc", is_flag=True, help="Do not load fc6 and fc7, which torchvision-features has not."
+    )(command)
+    return click.option(
+        "--weights", metavar="NAME",
+        help="Initial weights of both streams: torchvision, torchvision-features, none (random), or a file: .mat, .pt, "
+        ".pth, .npz. [default: the preset's]",
+    )(command)  # fmt: skip
+
+
+def with_weights(sets: tuple[str, ...], weights: str | None, random_fc: bool) -> tuple[str, ...]:
+    """The texts of `--set` with what those two say before them, so that a stream may be set otherwise."""
+    both = () if weights is None else (f"model.spatial_weights={weights}", f"model.temporal_weights={weights}")
+    return (*both, *(("model.random_fc=true",) if random_fc else ()), *sets)
+
+
 def init_from_option(command: F) -> F:
     """`--init-from`."""
     return click.option(

@@ -62,8 +62,12 @@ def test_train_and_evaluate_make_what_fuse_takes(root: Path) -> None:
     assert one.stdout.strip() == str(root / "one" / "network.pt")
     assert "temporal" in one.stderr
     assert "clips/s" in one.stderr
-    found = json.loads(fusion_train("evaluate", root / "one" / "network.pt", data, "--json").stdout)
+    found = json.loads(fusion_train("evaluate", root / "one" / "network.pt", data, "--confusion", "--json").stdout)
     assert found["temporal"]["num_videos"] == 8
+    assert set(found["temporal"]["per_class"]) == {"Archery", "Biking"}
+    head, *rows = (root / "one" / "test_temporal_confusion.csv").read_text().splitlines()
+    assert head == "true class,Archery,Biking"
+    assert sum(int(cell) for row in rows for cell in row.split(",")[1:]) == 8
     assert ScoreTable.load(root / "one" / "test_temporal.npz").part == "test 1"
 
 
