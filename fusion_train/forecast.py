@@ -14,6 +14,7 @@ import torch
 
 from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
+from fusion_train.bilinear import trains_by_descent
 from fusion_train.config import FusionSettings
 from fusion_train.data.augment import network_inputs
 from fusion_train.data.dataset import ClipDataset
@@ -24,6 +25,7 @@ from fusion_train.models.two_stream import Network
 from fusion_train.overrides import STAGES
 from fusion_train.runtime import Runtime
 from fusion_train.stages import DONE, SplitRun
+from fusion_train.train import check_trains
 from fusion_train.training import Training, streams_of
 
 _NUM_MEASURED = 2
@@ -51,7 +53,12 @@ class Forecast:
 
 
 def forecast(store: Store, run: SplitRun, runtime: Runtime) -> list[Forecast]:
-    """What each training of a split would take. Writes nothing, and needs no initial weights."""
+    """What each training of a split would take. Writes nothing, and needs no initial weights.
+
+    Raises SettingsError where a network has nothing to train.
+    """
+    for settings in run.settings.values():
+        check_trains(settings)
     return [_of_stage(store, run, stage, runtime) for stage in STAGES]
 
 
@@ -64,7 +71,16 @@ def _of_stage(store: Store, run: SplitRun, stage: str, runtime: Runtime) -> Fore
     steps = Training(network, dataset, settings, runtime).steps_per_epoch * train.num_epochs
     is_done = (run.folder / stage / DONE).exists()
     test_seconds = 0.0 if is_done else _test_seconds(network, store, parts.test, settings, runtime)
-    seconds, memory = (0.0, 0) if is_done else _measured(network, dataset, settings, runtime)
+    if is_done:
+        seconds, memory = 0.0, 0
+    elif trains_by_descent(network, settings):
+        step_seconds, memory = _measured(network, dataset, settings, runtime)
+        seconds = step_seconds * steps
+    else:  # the SVM of bilinear fusion sees every video once
+        data = dataclasses.replace(settings.data, num_test_clips=train.num_val_clips, test_flip=False)
+        once = dataclasses.replace(settings, data=data)
+        steps, seconds = 0, _test_seconds(network, store, parts.train, once, runtime)
+        memory = runtime.peak_memory_bytes()
     return Forecast(
         split=run.split,
         stage=stage,
@@ -73,7 +89,7 @@ def _of_stage(store: Store, run: SplitRun, stage: str, runtime: Runtime) -> Fore
         num_parameters=sum(parameter.numel() for parameter in network.parameters()),
         num_trained=sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
         memory_bytes=memory,
-        seconds=seconds * steps,
+        seconds=seconds,
         test_seconds=test_seconds,
     )
 
@@ -82,7 +98,7 @@ def _of_stage(store: Store, run: SplitRun, stage: str, runtime: Runtime) -> Fore
 def _test_seconds(
     network: Network, store: Store, ids: Sequence[str], settings: FusionSettings, runtime: Runtime
 ) -> float:
-    """Of the whole test list, from one video: its inputs, and one of its clips. Decoding runs ahead in threads."""
+    """Of a whole list of videos, from one video: its inputs, and one of its clips. Decoding runs ahead in threads."""
     dataset = ClipDataset(store, ids[:1], settings.data, streams=streams_of(settings.model))
     (batch,) = ClipLoader(dataset, batch_size=1, training=False, num_threads=settings.evaluate.num_threads)
     start = time.perf_counter()

@@ -89,7 +89,8 @@ def train(
 
     with TrainLog(folder, resumed_step=training.step, tensorboard=options.tensorboard, active=runtime.is_main) as log:
         speed = Speed()
-        while not training.schedule.is_over and trains_by_descent(training.network, settings):
+        descends = trains_by_descent(training.network, settings)
+        while descends and not training.schedule.is_over:
             training.begin_epoch()
             for batches in training.batches():
                 losses = training.take_step(batches)

@@ -20,9 +20,10 @@ from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.loader import ClipLoader
 from fusion_train.data.splits import read_parts
 from fusion_train.evaluate import evaluate, network_of
+from fusion_train.forecast import forecast
 from fusion_train.metrics import measure
 from fusion_train.models.two_stream import FusedNetwork
-from fusion_train.run import run
+from fusion_train.run import plan, run
 from fusion_train.train import train
 from fusion_train.trainlog import read_log
 
@@ -106,6 +107,14 @@ def test_a_whole_run_has_a_bilinear_network(store: Store, tmp_path: Path) -> Non
     result = run(store, preset="debug", splits=["1"], out=tmp_path, sets=sets, runtime=RUNTIME, say=lambda *_: None)
     assert result.rows == ("spatial", "temporal", "late fusion", "fused")
     assert list(read_log(tmp_path / "split_1" / "fused"))[-1]["svm_train_top1"] > 0.5
+
+
+def test_a_forecast_has_no_steps_where_the_machine_alone_is_trained(store: Store, tmp_path: Path) -> None:
+    sets = [*SMALL, *(f"fused.{text}" for text in FROZEN)]
+    (planned,) = plan("debug", ["1"], tmp_path, sets)
+    found = forecast(store, planned, RUNTIME)
+    assert [one.num_steps > 0 for one in found] == [True, True, False]
+    assert all(one.seconds > 0 for one in found)
 
 
 def test_a_class_without_videos_is_named(store: Store, frozen: Path, tmp_path: Path) -> None:
