@@ -39,7 +39,8 @@ class LoadReport:
         """What is said of the part `name` before a training."""
         if not self.loaded:
             return f"{name}: random weights"
-        text = f"{name}: {len(self.loaded)} layers from {self.source}"
+        num = len(self.loaded)
+        text = f"{name}: {num} {'layer' if num == 1 else 'layers'} from {self.source}"
         if self.random:
             text += f"; random: {', '.join(self.random)}"
         return f"{text} ({self.dropped})" if self.dropped else text
