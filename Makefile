@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test lint docs bench clean
+.PHONY: help setup demo test nightly lint docs bench clean
 
 help:
 	@echo "make demo   extract flow from synthetic videos and show the result"
 	@echo "make test   lint, types and the whole test suite"
+	@echo "make nightly  a few steps of every preset at its own size, tens of minutes"
 	@echo "make lint   ruff and mypy alone"
 	@echo "make docs   write the generated pages of docs/ anew, and build site/"
 	@echo "make bench  measure, see docs/benchmarks/"
@@ -33,6 +34,9 @@ lint: setup
 
 test: lint
 	$(BIN)/python -m pytest
+
+nightly: setup
+	$(BIN)/python -m pytest -m nightly -s -v
 
 docs: setup
 	$(BIN)/python docs/generate.py

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from flowprep.errors import SettingsError
 from flowprep.settings import Settings, setting
 
-BACKBONES = ("vgg16", "vggm", "resnet50", "debug")
-"""VGG-16, VGG-M-2048, ResNet-50, and a few narrow layers for tests and demonstrations."""
+BACKBONES = ("vgg16", "vggm", "resnet50", "resnet50-caffe", "debug")
+"""VGG-16, VGG-M-2048, ResNet-50 of torchvision and of MatConvNet, and a few narrow layers for tests and demos."""
 
 _WEIGHTS_HELP = (
     "Initial weights of the {} stream: torchvision (ImageNet), torchvision-features (convolutions in Caffe's scale), "
@@ -83,6 +83,12 @@ class ModelSettings(Settings):
     )
     spatial_weights: str = setting("torchvision", _WEIGHTS_HELP.format("spatial"))
     temporal_weights: str = setting("torchvision", _WEIGHTS_HELP.format("temporal"))
+    fusion_weights: str = setting(
+        "none",
+        "Fusion filters of a fused network at the start: none (`conv_init`), or a file with a fused network: a "
+        "checkpoint, .pt, .pth, .npz or .mat.",
+        added=True,
+    )
     random_fc: bool = setting(False, "Do not load fc6 and fc7; torchvision-features has none that could be.")
 
     def __post_init__(self) -> None:
@@ -268,10 +274,21 @@ class TrainSettings(Settings):
     weight_decay: float = setting(5e-4, "Of weights.", minimum=0)
     bias_rate: float = setting(1.0, "Learning rate of biases, times that of weights.", minimum=0)
     bias_decay: bool = setting(True, "Decay biases too.")
+    bilinear_classifier: str = setting(
+        "svm",
+        "What classifies the features of bilinear fusion: a linear SVM, fitted at the end on the training list as in "
+        "the paper, or the softmax layer that is trained.",
+        choices=("svm", "softmax"),
+        added=True,
+    )
+    svm_cost: float = setting(1.0, "C of the SVM.", above=0, added=True)
     precision: str = setting(
         "float32", "Of activations: float32, or bfloat16 where that is safe.", choices=("float32", "bfloat16")
     )
     compiled: bool = setting(False, "Compile the network with torch.compile; slow to start.")
+    channels_last: bool = setting(
+        False, "Filters of 2D convolutions with channels last in memory; on CUDA faster in bfloat16.", added=True
+    )
     deterministic: bool = setting(False, "The same numbers from the same run, on CUDA at some cost.")
     num_threads: int = setting(0, "Threads that decode; 0 is one a core.", minimum=0, maximum=4096)
     log_every: int = setting(10, "Steps from one line of the log to the next.", minimum=1)

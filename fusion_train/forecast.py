@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import resource
 import statistics
-import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -15,14 +14,18 @@ import torch
 
 from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
+from fusion_train.bilinear import trains_by_descent
 from fusion_train.config import FusionSettings
+from fusion_train.data.augment import network_inputs
 from fusion_train.data.dataset import ClipDataset
+from fusion_train.data.loader import ClipLoader
 from fusion_train.data.splits import read_parts
 from fusion_train.models.build import new_network
 from fusion_train.models.two_stream import Network
 from fusion_train.overrides import STAGES
 from fusion_train.runtime import Runtime
 from fusion_train.stages import DONE, SplitRun
+from fusion_train.train import check_trains
 from fusion_train.training import Training, streams_of
 
 _NUM_MEASURED = 2
@@ -32,7 +35,11 @@ _SHORT_SECONDS = 1.0
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """Of one stage. `seconds` is of all its epochs without evaluation; with a plateau it may end before that."""
+    """Of one stage: what training and evaluation take.
+
+    `seconds` is of all its epochs without held-out videos; with a plateau it may end before that. `test_seconds` is the
+    evaluation of the test list.
+    """
 
     split: str
     stage: str
@@ -42,10 +49,16 @@ class Forecast:
     num_trained: int
     memory_bytes: int
     seconds: float
+    test_seconds: float
 
 
 def forecast(store: Store, run: SplitRun, runtime: Runtime) -> list[Forecast]:
-    """What each training of a split would take. Writes nothing, and needs no initial weights."""
+    """What each training of a split would take. Writes nothing, and needs no initial weights.
+
+    Raises SettingsError where a network has nothing to train.
+    """
+    for settings in run.settings.values():
+        check_trains(settings)
     return [
         forecast_network(
             store,
@@ -68,7 +81,17 @@ def forecast_network(
     dataset = ClipDataset(store, parts.train, settings.data, streams=streams_of(settings.model))
     network = new_network(settings.model, num_classes=len(read_splits(store.path).classes))
     steps = Training(network, dataset, settings, runtime).steps_per_epoch * train.num_epochs
-    seconds, memory = (0.0, 0) if is_done else _measured(network, dataset, settings, runtime)
+    test_seconds = 0.0 if is_done else _test_seconds(network, store, parts.test, settings, runtime)
+    if is_done:
+        seconds, memory = 0.0, 0
+    elif trains_by_descent(network, settings):
+        step_seconds, memory = _measured(network, dataset, settings, runtime)
+        seconds = step_seconds * steps
+    else:  # the SVM of bilinear fusion sees every video once
+        data = dataclasses.replace(settings.data, num_test_clips=train.num_val_clips, test_flip=False)
+        once = dataclasses.replace(settings, data=data)
+        steps, seconds = 0, _test_seconds(network, store, parts.train, once, runtime)
+        memory = runtime.peak_memory_bytes()
     return Forecast(
         split=split,
         stage=stage,
@@ -77,8 +100,32 @@ def forecast_network(
         num_parameters=sum(parameter.numel() for parameter in network.parameters()),
         num_trained=sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
         memory_bytes=memory,
-        seconds=seconds * steps,
+        seconds=seconds,
+        test_seconds=test_seconds,
     )
+
+
+@torch.no_grad()
+def _test_seconds(
+    network: Network, store: Store, ids: Sequence[str], settings: FusionSettings, runtime: Runtime
+) -> float:
+    """Of a whole list of videos, from one video: its inputs, and one of its clips. Decoding runs ahead in threads."""
+    dataset = ClipDataset(store, ids[:1], settings.data, streams=streams_of(settings.model))
+    (batch,) = ClipLoader(dataset, batch_size=1, training=False, num_threads=settings.evaluate.num_threads)
+    start = time.perf_counter()
+    rgb, flow = network_inputs(batch, runtime.device)
+    runtime.synchronise()
+    inputs = time.perf_counter() - start
+    network.to(runtime.device).eval()
+    taken = []
+    for _ in range(_NUM_MEASURED):
+        start = time.perf_counter()
+        with runtime.autocast(settings.evaluate.precision):
+            network(None if rgb is None else rgb[:1], None if flow is None else flow[:1])
+        runtime.synchronise()
+        taken.append(time.perf_counter() - start)
+    network.train()
+    return (inputs + min(taken) * len(batch)) * len(ids) / runtime.world_size
 
 
 def _measured(network: Network, dataset: ClipDataset, settings: FusionSettings, runtime: Runtime) -> tuple[float, int]:
@@ -90,11 +137,7 @@ def _measured(network: Network, dataset: ClipDataset, settings: FusionSettings, 
     if at_once < most and seconds < _SHORT_SECONDS:
         at_once = most
         seconds = _seconds_a_step(network, dataset, settings, runtime, at_once)
-    if runtime.device.type == "cuda":
-        memory = torch.cuda.max_memory_allocated(runtime.device)
-    else:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return seconds * batch_size / (at_once * runtime.world_size), memory
+    return seconds * batch_size / (at_once * runtime.world_size), runtime.peak_memory_bytes()
 
 
 def _seconds_a_step(

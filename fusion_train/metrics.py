@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,15 +63,36 @@ class Metrics:
             for right, num in zip(rights, self.confusion.sum(1).tolist(), strict=True)
         )
 
+    @property
+    def confused(self) -> tuple[tuple[str, str, int], ...]:
+        """True class, class that it was taken for, and number of videos: the most frequent first."""
+        wrong = self.confusion - np.diag(self.confusion.diagonal())
+        pairs = [(int(wrong[i, j]), int(i), int(j)) for i, j in zip(*wrong.nonzero(), strict=True)]
+        return tuple(
+            (self.classes[i], self.classes[j], num) for num, i, j in sorted(pairs, key=lambda p: (-p[0], p[1:]))
+        )
+
+    def confusion_csv(self) -> str:
+        """The confusion matrix as CSV: a row a true class, a column a class that it was taken for."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["true class", *self.classes])
+        writer.writerows([name, *row] for name, row in zip(self.classes, self.confusion.tolist(), strict=True))
+        return text.getvalue()
+
     def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
+        """A JSON object; of the confusion matrix what is not 0, beside the diagonal."""
         return {
             "num_videos": self.top1.num_videos,
             "top1": self.top1.value,
             "top1_interval": list(self.top1.interval),
             "top5": self.top5.value,
             "mean_class": self.mean_class,
-            "per_class": {name: share.value for name, share in zip(self.classes, self.per_class, strict=True)},
+            "confused": [list(pair) for pair in self.confused],
+            "per_class": {
+                name: share.value if share.num_videos else None
+                for name, share in zip(self.classes, self.per_class, strict=True)
+            },
         }
 
 

@@ -15,6 +15,7 @@ from flowprep.stores import Store
 from flowprep.stores.places import MANIFEST
 from flowprep.stores.splitsfile import read_splits
 from fusion_train.checkpoint import whole_file
+from fusion_train.initial import networks_in
 from fusion_train.metrics import Metrics, measure
 from fusion_train.paper import REPORTED
 from fusion_train.presets import PRESETS
@@ -84,15 +85,24 @@ class RunResult:
 
 
 def run(
-    store: Store, *, preset: str, splits: Sequence[str], out: Path, sets: Sequence[str], runtime: Runtime, say: Say
+    store: Store,
+    *,
+    preset: str,
+    splits: Sequence[str],
+    out: Path,
+    sets: Sequence[str],
+    runtime: Runtime,
+    say: Say,
+    init_from: Sequence[Path] = (),
 ) -> RunResult:
     """Train and evaluate all networks of a preset on each split. Writes `run.json` and `table.json` into `out`.
 
-    Raises as `stages.check_initial_weights` and `stages.run_split`.
+    `init_from` are checkpoints that streams start from. Raises as `initial.networks_in`, `stages.check_initial_weights`
+    and `stages.run_split`.
     """
     metrics: dict[str, dict[str, Metrics]] = {}
     held_out = ""
-    planned_splits = plan(preset, splits, out, sets)
+    planned_splits = plan(preset, splits, out, sets, init_from)
     check_initial_weights(store, planned_splits)
     if runtime.is_main:
         RunRecord(preset=preset, splits=tuple(splits), data=store.path.resolve()).write(out)
@@ -107,9 +117,15 @@ def run(
     return result
 
 
-def plan(preset: str, splits: Sequence[str], out: Path, sets: Sequence[str]) -> list[SplitRun]:
-    """The runs of all splits. Raises SettingsError for a preset or setting that does not exist."""
-    return [split_run(preset, split, out / f"split_{split}", sets) for split in splits]
+def plan(
+    preset: str, splits: Sequence[str], out: Path, sets: Sequence[str], init_from: Sequence[Path] = ()
+) -> list[SplitRun]:
+    """The runs of all splits.
+
+    Raises SettingsError for a preset or setting that does not exist, and as `initial.networks_in`.
+    """
+    networks = networks_in(init_from)
+    return [split_run(preset, split, out / f"split_{split}", sets, networks) for split in splits]
 
 
 def find_store(root: Path) -> Path:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, final
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from flowprep.errors import SettingsError
+from fusion_train import reduction
 from fusion_train.data.draws import Draws
 
 
@@ -37,6 +40,17 @@ class Runtime:
         """Where `precision` is bfloat16, what is safe in it is computed in it."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
+    def synchronise(self) -> None:
+        """Return when the device has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def peak_memory_bytes(self) -> int:
+        """The most memory so far: of the device, or of this process where it is a CPU."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
     def seed_step(self, seed: int, step: int) -> None:
         """Seed the generators of CPU and device for a step, see Note [random numbers by step]."""
         torch.manual_seed(Draws("step", seed, step, self.rank).bits() >> 1)
@@ -49,9 +63,7 @@ class Runtime:
     def add_up_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Make gradients the sums over all processes; equal on all, as the order of addition is."""
         if self.world_size > 1:
-            for parameter in parameters:
-                if parameter.grad is not None:
-                    distributed.all_reduce(parameter.grad)
+            reduction.add_up_gradients(parameters)
 
     def send_weights(self, network: nn.Module) -> None:
         """Give all processes the weights of the first."""

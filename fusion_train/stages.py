@@ -20,6 +20,7 @@ from flowprep.stores.splitsfile import read_splits
 from fusion_train.checkpoint import data_fingerprint, file_sha256, whole_file
 from fusion_train.config import FusionSettings, ModelSettings
 from fusion_train.evaluate import evaluate
+from fusion_train.initial import started_from
 from fusion_train.late_fusion import fuse, sweep
 from fusion_train.models.build import build_network
 from fusion_train.overrides import STAGES, overridden
@@ -27,7 +28,7 @@ from fusion_train.protocols import full_settings
 from fusion_train.runrecord import versions
 from fusion_train.runtime import Runtime
 from fusion_train.scores import ScoreTable
-from fusion_train.train import LAST, NETWORK, lasting, train
+from fusion_train.train import LAST, NETWORK, check_trains, lasting, train
 
 DONE = "done.json"
 Say = Callable[[str, Mapping[str, Any] | None], None]
@@ -44,8 +45,13 @@ class SplitRun:
     settings: Mapping[str, FusionSettings]
 
 
-def split_run(preset: str, split: str, folder: Path, sets: Sequence[str]) -> SplitRun:
+def split_run(
+    preset: str, split: str, folder: Path, sets: Sequence[str], init_from: Mapping[str, Path] | None = None
+) -> SplitRun:
     """The settings of a split's networks; the fused one starts from the others.
+
+    `init_from` are trained networks by what they are, `initial.networks_in`: a stream starts from its own, and of a
+    fused one the fusion takes the filters.
 
     Raises:
         SettingsError: There is no such preset or setting.
@@ -54,6 +60,7 @@ def split_run(preset: str, split: str, folder: Path, sets: Sequence[str]) -> Spl
     for stage in STAGES:
         found = overridden(full_settings(preset, stage), sets, stage=stage)
         found = dataclasses.replace(found, train=dataclasses.replace(found.train, split=split))
+        found = started_from(found, stage, init_from or {})
         if stage == "fused":
             weights = {f"{stream}_weights": str(folder / stream / NETWORK) for stream in ("spatial", "temporal")}
             # What it starts from has the last layers too, whatever the streams were initialised with.
@@ -91,11 +98,13 @@ def check_initial_weights(store: Store, runs: Sequence[SplitRun]) -> None:
     """Load the initial weights of all streams that are still to be begun, so that what is missing is said first.
 
     Raises:
-        SettingsError, StoreError: Weights do not fit, or their file is damaged.
+        SettingsError, StoreError: Weights do not fit, their file is damaged, or a network has nothing to train.
         MissingDataError: Weights are missing; nothing has been trained then.
     """
     looked_at: set[ModelSettings] = set()  # all splits begin with the same
     for run in runs:
+        for settings in run.settings.values():
+            check_trains(settings)
         for stage in STAGES[:2]:
             model = run.settings[stage].model
             if model not in looked_at and not is_begun(run.folder / stage):

@@ -14,6 +14,7 @@ from flowprep.errors import SettingsError
 from flowprep.settings import differences
 from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
+from fusion_train.bilinear import fit_classifier, has_svm, trains_by_descent
 from fusion_train.checkpoint import Checkpoint, data_fingerprint
 from fusion_train.config import FusionSettings
 from fusion_train.data.dataset import ClipDataset
@@ -21,7 +22,9 @@ from fusion_train.data.splits import read_parts
 from fusion_train.evaluate import score, tables_of
 from fusion_train.late_fusion import fuse
 from fusion_train.metrics import Metrics, cross_entropy, measure
-from fusion_train.models.build import build_network, new_network
+from fusion_train.models.build import new_network
+from fusion_train.models.two_stream import FusedNetwork
+from fusion_train.models.weights import initialise
 from fusion_train.runtime import Runtime
 from fusion_train.training import Speed, Training, streams_of
 from fusion_train.trainlog import TrainLog
@@ -42,7 +45,7 @@ def train(
         settings: Of this network; `settings.model` names its initial weights.
         folder: Gets `last.pt`, `network.pt`, `log.jsonl` and `log.csv`.
         runtime: This process. All processes of torchrun call this.
-        report: Called with each line of the log.
+        report: Called with each line of the log, before them with where initial weights come from, under `initial`.
 
     Raises:
         SettingsError: Settings do not fit each other, the store, or what has been begun.
@@ -50,6 +53,7 @@ def train(
         TrainingDivergedError: The loss is not finite.
     """
     options, last = settings.train, folder / LAST
+    check_trains(settings)
     parts = read_parts(store, options.split, validation=options.val, share=options.val_share, seed=options.seed)
     streams = streams_of(settings.model)
     dataset = ClipDataset(store, parts.train, settings.data, streams=streams)
@@ -59,7 +63,10 @@ def train(
 
     if begun is None:
         runtime.seed_step(options.seed, -1)
-        network = build_network(settings.model, num_classes=len(classes))
+        network = new_network(settings.model, num_classes=len(classes))
+        for name, loaded in initialise(network, classes).items():
+            if report is not None and runtime.is_main:
+                report({"step": 0, "epoch": 0, "initial": loaded.sentence(name)})
     else:
         _check_same(begun, settings, manifest, last)
         network = new_network(settings.model, num_classes=len(classes))
@@ -84,7 +91,8 @@ def train(
 
     with TrainLog(folder, resumed_step=training.step, tensorboard=options.tensorboard, active=runtime.is_main) as log:
         speed = Speed()
-        while not training.schedule.is_over:
+        descends = trains_by_descent(training.network, settings)
+        while descends and not training.schedule.is_over:
             training.begin_epoch()
             for batches in training.batches():
                 taken = training.take_step(batches)
@@ -107,26 +115,36 @@ def train(
                     save(last, whole=True)
             found = _validate(training, validation)
             if found is not None:
-                line: dict[str, Any] = {
-                    "step": training.step,
-                    "epoch": training.schedule.epoch + 1,
-                    "val_top1": found.metrics.top1.value,
-                    "val_mean_class": found.metrics.mean_class,
-                    "val_loss": sum(found.losses.values()),
-                    **{f"val_loss_{name}": loss for name, loss in found.losses.items()},
-                    "val_on": options.val,
-                    "seconds": speed.seconds,
-                }
-                log.add(line, report)
+                line = {"step": training.step, "epoch": training.schedule.epoch + 1, **found.row(options.val)}
+                log.add({**line, "seconds": speed.seconds}, report)
             is_best = training.schedule.end_epoch(None if found is None else found.metrics.top1.value)
             if is_best and options.val == "groups":  # the test list must not choose
                 save(folder / NETWORK, whole=False)
             save(last, whole=True)
             speed.look()
-    if options.val != "groups":
+        if has_svm(settings):
+            runtime.wait_for_all()
+            if options.val == "groups" and training.schedule.best_epoch >= 0:  # those have chosen the network
+                training.network.load_state_dict(dict(Checkpoint.load(folder / NETWORK).network))
+            log.add(_fit_svm(training, store, parts.train, folder, validation), report)
+    if options.val != "groups" or has_svm(settings):
         save(folder / NETWORK, whole=False)
     runtime.wait_for_all()
     return folder / NETWORK
+
+
+def _fit_svm(
+    training: Training, store: Store, ids: tuple[str, ...], folder: Path, validation: ClipDataset | None
+) -> dict[str, Any]:
+    """The SVM of bilinear fusion in the place of the softmax layer; a line of the log."""
+    network, settings = training.network, training.settings
+    assert isinstance(network, FusedNetwork)
+    row: dict[str, Any] = {"step": training.step, "epoch": training.schedule.epoch}
+    row["svm_train_top1"] = fit_classifier(network, store, ids, settings, folder, training.runtime)
+    found = _validate(training, validation)
+    if found is not None:
+        row |= found.row(settings.train.val)
+    return row
 
 
 def _validation(store: Store, ids: tuple[str, ...], settings: FusionSettings) -> ClipDataset | None:
@@ -142,6 +160,16 @@ class _Found:
 
     metrics: Metrics
     losses: Mapping[str, float]
+
+    def row(self, held_out: str) -> dict[str, Any]:
+        """What a line of the log says of it."""
+        return {
+            "val_top1": self.metrics.top1.value,
+            "val_mean_class": self.metrics.mean_class,
+            "val_loss": sum(self.losses.values()),
+            **{f"val_loss_{name}": loss for name, loss in self.losses.items()},
+            "val_on": held_out,
+        }
 
 
 def _validate(training: Training, dataset: ClipDataset | None) -> _Found | None:
@@ -181,6 +209,19 @@ def _check_same(begun: Checkpoint, settings: FusionSettings, manifest: str, path
         )
     if begun.manifest_sha256 != manifest:
         raise SettingsError(f"{path} was begun on another state of the store; give another folder to train anew")
+
+
+def check_trains(settings: FusionSettings) -> None:
+    """Raises SettingsError, with the cure, for a network of which nothing would be trained."""
+    with torch.device("meta"):
+        network = new_network(settings.model, num_classes=2)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        model = settings.model
+        raise SettingsError(
+            f"nothing of this network would be trained: `model.fusion` {model.fusion} has no weights, and "
+            f"`model.backprop_to` {model.backprop_to} freezes all layers up to `model.at` {model.at}; set "
+            "`model.backprop_to` to prediction or input, or join the streams' scores with `fusion-train fuse`"
+        )
 
 
 def num_parameters(settings: FusionSettings, num_classes: int) -> int:

@@ -1,92 +1,27 @@
-"""A network in training: network, optimiser, schedule and position in the data, and one step of all of them."""
+"""A network in training: network, optimiser, schedule and position in the data, step after step."""
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any, final
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
-
-from flowprep.errors import FlowprepError, SettingsError
+from flowprep.errors import SettingsError
 from fusion_train.config import FusionSettings, ModelSettings
-from fusion_train.data.augment import network_inputs
 from fusion_train.data.batch import ClipBatch
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.loader import ClipLoader
 from fusion_train.models.two_stream import Network
 from fusion_train.runtime import Runtime
 from fusion_train.schedule import Schedule
-
-
-class TrainingDivergedError(FlowprepError, ArithmeticError):
-    """The loss is not finite; the weights are still those before the step."""
+from fusion_train.step import Part, Step, Stepper
+from fusion_train.step import TrainingDivergedError as TrainingDivergedError  # what training raises
 
 
 def streams_of(settings: ModelSettings) -> tuple[str, ...]:
     """What a network takes of a store."""
     return {"spatial": ("rgb",), "temporal": ("flow",), "fused": ("rgb", "flow")}[settings.network]
-
-
-def tower_losses(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
-    """Cross-entropy by tower: the sum over clips, of the mean over the time steps that are left.
-
-    Args:
-        logits: By tower, (B, T', C) of `Network.frame_logits`; with 2D pooling every chunk has its own loss.
-        labels: int64 (B,).
-    """
-    found = {}
-    for name, scores in logits.items():
-        num_steps = scores.shape[1]
-        repeated = labels.repeat_interleave(num_steps)
-        found[name] = functional.cross_entropy(scores.flatten(0, 1), repeated, reduction="sum") / num_steps
-    return found
-
-
-def sgd(network: nn.Module, settings: FusionSettings) -> torch.optim.SGD:
-    """Weights and biases in two groups; `rate_factor` is what a group's learning rate is, times that of weights."""
-    train = settings.train
-    biases = [parameter for name, parameter in network.named_parameters() if name.endswith(".bias")]
-    weights = [parameter for name, parameter in network.named_parameters() if not name.endswith(".bias")]
-    decay = train.weight_decay
-    groups = [
-        {"params": weights, "rate_factor": 1.0, "weight_decay": decay},
-        {"params": biases, "rate_factor": train.bias_rate, "weight_decay": decay if train.bias_decay else 0.0},
-    ]
-    return torch.optim.SGD([group for group in groups if group["params"]], lr=0.0, momentum=train.momentum)
-
-
-@torch.no_grad()
-def num_right(logits: Mapping[str, Tensor], labels: Tensor) -> Tensor:
-    """How many clips the mean of towers and time steps gets right, as a number of float32 without shape.
-
-    Args:
-        logits: By tower, (B, T', C) of `Network.frame_logits`.
-        labels: int64 (B,).
-    """
-    mean = torch.stack([scores.float().mean(1) for scores in logits.values()]).mean(0)  # (B, C)
-    return (mean.argmax(1) == labels).sum().float()
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """What a step says of its clips, over all processes: the mean loss by tower, and the share that is right.
-
-    Both are those of training: with dropout, and before the weights change.
-    """
-
-    losses: Mapping[str, float]
-    top1: float
-
-    @property
-    def loss(self) -> float:
-        """Of all towers: what is made smaller."""
-        return sum(self.losses.values())
 
 
 @final
@@ -107,10 +42,11 @@ class Training:
                 f"`train.batch_size` must be at most the {len(dataset)} videos that are trained on, "
                 f"got {train.batch_size}"
             )
-        self.network = network.to(runtime.device)
+        self.stepper = Stepper(network, settings, runtime)
+        self.network = self.stepper.network
+        self.optimiser = self.stepper.optimiser
         self.settings = settings
         self.runtime = runtime
-        self.optimiser = sgd(self.network, settings)
         self.schedule = Schedule(train)
         self.loader = ClipLoader(
             dataset,
@@ -125,7 +61,6 @@ class Training:
         self.batches_per_step = train.batch_size // at_once
         self.steps_per_epoch = len(self.loader) // self.batches_per_step * train.passes
         self.step = 0
-        self._forward = torch.compile(network.frame_logits) if train.compiled else network.frame_logits
 
     def begin_epoch(self) -> None:
         """What changes with the epoch: trained layers, momentum. Harmless in the middle of one that is resumed."""
@@ -153,49 +88,10 @@ class Training:
         Raises:
             TrainingDivergedError: A loss is not finite; it names the videos.
         """
-        train = self.settings.train
-        self.network.train()
-        self.runtime.seed_step(train.seed, self.step)
-        self.optimiser.zero_grad(set_to_none=True)
-        losses: list[dict[str, Tensor]] = []
-        rights: list[Tensor] = []
-        ids: list[tuple[str, ...]] = []
-        for batch in batches:
-            rgb, flow = network_inputs(batch, self.runtime.device)
-            with self.runtime.autocast(train.precision):
-                logits = self._forward(rgb, flow)
-            labels = batch.labels.to(self.runtime.device)
-            towers = tower_losses(logits, labels)
-            loss = torch.stack(list(towers.values())).sum() / train.batch_size
-            loss.backward()  # type: ignore[no-untyped-call]
-            rights.append(num_right(logits, labels))
-            losses.append({name: loss.detach() for name, loss in towers.items()})
-            ids.append(batch.ids)
-        names = list(losses[0])
-        own = torch.stack([torch.stack([loss[name] for name in names]) for loss in losses])  # (batches, towers)
-        total = torch.cat([own.sum(0), torch.stack(rights).sum(0, keepdim=True)])  # (towers + 1,)
-        self.runtime.add_up(total)
-        if not total.isfinite().all():
-            self._diverged(own, names, ids)
-        self.runtime.add_up_gradients(self.network.parameters())
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.schedule.rate * group["rate_factor"]
-        self.optimiser.step()
+        parts = (Part.of(batch, self.runtime.device) for batch in batches)
+        taken = self.stepper.take(parts, number=self.step, rate=self.schedule.rate)
         self.step += 1
-        *means, top1 = (total / train.batch_size).tolist()
-        return Step(losses=dict(zip(names, means, strict=True)), top1=top1)
-
-    def _diverged(self, own: Tensor, names: Sequence[str], ids: Sequence[tuple[str, ...]]) -> None:
-        bad = own.isfinite().logical_not()
-        where = f"at step {self.step + 1}"
-        cure = "lower `train.rates`, or look at these videos with `flowprep preview`"
-        if not bad.any():
-            raise TrainingDivergedError(f"the loss is not finite {where}, in another process")
-        batch = int(bad.any(1).nonzero()[0])
-        towers = ", ".join(name for name, is_bad in zip(names, bad[batch].tolist(), strict=True) if is_bad)
-        raise TrainingDivergedError(
-            f"the loss of {towers} is not finite {where}, in the batch of videos {', '.join(ids[batch])}; {cure}"
-        )
+        return taken
 
     def state_dict(self) -> dict[str, Any]:
         """All but the network's weights; between steps."""

@@ -36,7 +36,8 @@ class TrainLog:
             return
         folder.mkdir(parents=True, exist_ok=True)
         self._jsonl, self._csv = folder / "log.jsonl", folder / "log.csv"
-        rows = [row for row in read_log(folder) if row["step"] <= resumed_step]
+        # The SVM of bilinear fusion is fitted at the end, and again if that is resumed.
+        rows = [row for row in read_log(folder) if row["step"] <= resumed_step and "svm_train_top1" not in row]
         for path, text in ((self._jsonl, "".join(map(_json_line, rows))), (self._csv, _csv_lines(rows, head=True))):
             with whole_file(path) as file:
                 file.write(text.encode())
@@ -54,7 +55,7 @@ class TrainLog:
                 file.write(text)
         if self._board is not None:
             for name, value in row.items():
-                if name not in ("step", "seconds"):
+                if name not in ("step", "seconds") and isinstance(value, int | float):
                     self._board.add_scalar(name, value, row["step"])
 
     def __enter__(self) -> Self:
@@ -95,6 +96,6 @@ def _board(folder: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise BackendUnavailableError(
-            "`train.tensorboard` needs TensorBoard, which is not installed: pip install tensorboard"
+            "`train.tensorboard` needs TensorBoard, which is not installed: pip install 'flowprep[tensorboard]'"
         ) from error
     return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)

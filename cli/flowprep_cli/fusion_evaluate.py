@@ -9,6 +9,8 @@ import click
 
 from flowprep_cli.fusion_options import data_argument, device_option
 
+_MAX_PAIRS = 3
+
 
 @click.command(short_help="Scores and accuracies of a trained network.")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
@@ -18,11 +20,13 @@ from flowprep_cli.fusion_options import data_argument, device_option
 @click.option("--split", metavar="NAME", help="Official split. [default: that of the training]")
 @click.option("--out", type=click.Path(path_type=Path),
               help="Folder of the score files. [default: that of the checkpoint]")  # fmt: skip
+@click.option("--confusion", is_flag=True, help="Write PART_TOWER_confusion.csv beside the scores too.")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def evaluate(
-    *, checkpoint: Path, data: Path, part: str, split: str | None, out: Path | None, device: str, as_json: bool
-) -> int:
+    *, checkpoint: Path, data: Path, part: str, split: str | None, out: Path | None, confusion: bool, device: str,
+    as_json: bool,
+) -> int:  # fmt: skip
     """Evaluate the network of the file CHECKPOINT on the store DATA, and write PART_TOWER.npz for each tower.
 
     Single streams see 25 frames of a video, fused networks its clips, all also mirrored, and whole frames.
@@ -43,6 +47,8 @@ def evaluate(
             path = (out or checkpoint.parent) / f"{part}_{tower}.npz"
             table.save(path)
             metrics = found[tower] = measure(table)
+            if confusion:
+                path.with_name(f"{path.stem}_confusion.csv").write_text(metrics.confusion_csv(), encoding="utf-8")
             low, high = metrics.top1.interval
             lines.append([tower, f"{100 * metrics.top1.value:.2f}", f"{100 * low:.2f} to {100 * high:.2f}",
                           f"{100 * metrics.top5.value:.2f}", f"{100 * metrics.mean_class:.2f}", str(path)])  # fmt: skip
@@ -50,4 +56,8 @@ def evaluate(
         click.echo(json.dumps({tower: metrics.to_json() for tower, metrics in found.items()}, indent=2))
     else:
         print_columns(lines)
+        for tower, metrics in found.items():
+            pairs = [f"{num} of {true} for {taken}" for true, taken, num in metrics.confused[:_MAX_PAIRS]]
+            if pairs:
+                click.echo(f"{tower} takes {'; '.join(pairs)}")
     return 0

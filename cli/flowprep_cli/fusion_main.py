@@ -7,6 +7,7 @@ import click
 from flowprep import __version__
 from flowprep_cli.entry import leave_with
 from flowprep_cli.fusion_ablate import ablate
+from flowprep_cli.fusion_bench import bench
 from flowprep_cli.fusion_check import check
 from flowprep_cli.fusion_evaluate import evaluate
 from flowprep_cli.fusion_fuse import fuse
@@ -27,10 +28,14 @@ def cli() -> None:
     """  # noqa: D301 - click takes the backspace as "do not wrap"
 
 
-for command in (run, check, train, evaluate, fuse, predict, ablate, report):
+for command in (run, check, train, evaluate, fuse, predict, ablate, report, bench):
     cli.add_command(command)
 
 
 def main() -> None:
     """Run `fusion-train` and leave with its exit code, which means what it means for `flowprep`."""
     leave_with(cli, "fusion-train", stopped="Stopped. Run the same command again to go on at the last checkpoint.")
+
+
+if __name__ == "__main__":  # python -m flowprep_cli.fusion_main, where the command is not installed
+    main()

@@ -23,6 +23,33 @@ def device_option(command: F) -> F:
     )(command)
 
 
+def weights_options(command: F) -> F:
+    """`--weights` and `--random-fc`, as texts of `--set`."""
+    command = click.option(
+        "--random-fc", is_flag=True, help="Do not load fc6 and fc7, which torchvision-features has not."
+    )(command)
+    return click.option(
+        "--weights", metavar="NAME",
+        help="Initial weights of both streams: torchvision, torchvision-features, none (random), or a file: .mat, .pt, "
+        ".pth, .npz. [default: the preset's]",
+    )(command)  # fmt: skip
+
+
+def with_weights(sets: tuple[str, ...], weights: str | None, random_fc: bool) -> tuple[str, ...]:
+    """The texts of `--set` with what those two say before them, so that a stream may be set otherwise."""
+    both = () if weights is None else (f"model.spatial_weights={weights}", f"model.temporal_weights={weights}")
+    return (*both, *(("model.random_fc=true",) if random_fc else ()), *sets)
+
+
+def init_from_option(command: F) -> F:
+    """`--init-from`."""
+    return click.option(
+        "--init-from", metavar="CHECKPOINT", multiple=True, type=click.Path(path_type=Path),
+        help="Start a stream from a trained network, of another data set too; of a fused one, both and the fusion's "
+        "filter. Can be given several times.",
+    )(command)  # fmt: skip
+
+
 def data_argument(command: F) -> F:
     """The store DATA."""
     return click.argument("data", type=click.Path(path_type=Path))(command)
@@ -30,6 +57,11 @@ def data_argument(command: F) -> F:
 
 def progress_line(row: Mapping[str, Any]) -> str:
     """A line of the training log."""
+    if "initial" in row:
+        return str(row["initial"])
+    if "svm_train_top1" in row:
+        text = f"SVM: top-1 {100 * row['svm_train_top1']:.2f} % of the training list"
+        return text + (f", held out {100 * row['val_top1']:.2f} %" if "val_top1" in row else "")
     if "val_top1" in row:
         text = f"held-out top-1 {100 * row['val_top1']:.2f} %"
         return f"epoch {row['epoch']}: {text}{' (of the test list)' if row['val_on'] == 'test' else ''}"

@@ -77,6 +77,8 @@ class ClipLoader:
         """Batches of this pass that have been given out."""
         self.seconds_waited = 0.0
         self.seconds_total = 0.0
+        self._asked: float | None = None
+        """When the consumer asked for the batch that it has."""
         self._evaluation: list[list[int]] = []
         if training:
             self._num_batches = order.num_training_batches(len(dataset), batch_size=batch_size, world_size=world_size)
@@ -92,7 +94,8 @@ class ClipLoader:
     @property
     def wait_share(self) -> float:
         """Share of time, from the pass's first batch on, that the consumer has waited for data, 0 to 1."""
-        return self.seconds_waited / self.seconds_total if self.seconds_total else 0.0
+        total = self.seconds_total + (time.perf_counter() - self._asked if self._asked else 0.0)
+        return self.seconds_waited / total if total else 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """The position, and what makes it mean the same batches: plain numbers and texts."""
@@ -128,7 +131,7 @@ class ClipLoader:
         self.seconds_waited, self.seconds_total = 0.0, 0.0
         try:
             while True:
-                start = time.perf_counter()
+                start = self._asked = time.perf_counter()
                 while len(begun) < self.num_ahead and (batch_plans := next(plans, None)) is not None:
                     batch = empty_batch(self.dataset, batch_plans, self._canvases)
                     begun.append((batch, self._submit(pool, batch, batch_plans)))
@@ -144,7 +147,11 @@ class ClipLoader:
                 yield batch
                 del batch
                 self.seconds_total += time.perf_counter() - start
+                self._asked = None
         finally:
+            if self._asked is not None:  # the end, or given up in the middle of a batch
+                self.seconds_total += time.perf_counter() - self._asked
+                self._asked = None
             plans.close()
             pool.shutdown(wait=True, cancel_futures=True)
         self.epoch, self.batch = self.epoch + 1, 0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from fusion_train.models.layers import Backbone
-from fusion_train.models.resnet import RESNET50
+from fusion_train.models.resnet import RESNET50, RESNET50_CAFFE
 from fusion_train.models.vgg import DEBUG, VGG16, VGGM, VGGM_TEMPORAL
 
-_TABLES = {backbone.name: backbone for backbone in (VGG16, VGGM, RESNET50, DEBUG)}
+_TABLES = {backbone.name: backbone for backbone in (VGG16, VGGM, RESNET50, RESNET50_CAFFE, DEBUG)}
 
 
 def backbone_of(name: str, stream: str) -> Backbone:

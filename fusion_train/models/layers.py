@@ -19,7 +19,8 @@ class Layer:
     """A row of a backbone's table. `channels` are those that come out: 0 keeps them, -1 is the number of classes.
 
     Kinds: conv, relu, bn, norm (across channels), max, average, dropout, block (a residual block; rectified). `ceil`
-    lets a pooling window hang over the lower and right border. `bias` is False where batch normalisation follows.
+    lets a pooling window hang over the lower and right border. `bias` is False where batch normalisation follows. A
+    block has its stride in the 3x3 convolution, or with `stride_first` in the 1x1 one before it.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Layer:
     padding: int = 0
     ceil: bool = False
     bias: bool = True
+    stride_first: bool = False
 
     @property
     def has_weights(self) -> bool:
@@ -121,15 +123,18 @@ def make_layer(layer: Layer, in_channels: int, num_classes: int, dropout: float)
         case "dropout":
             return nn.Dropout(dropout)
         case "block":
-            return _bottleneck(in_channels, out_channels, layer.stride)
+            return _bottleneck(in_channels, out_channels, layer.stride, stride_first=layer.stride_first)
     raise AssertionError(layer.kind)
 
 
-def _bottleneck(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+def _bottleneck(in_channels: int, out_channels: int, stride: int, *, stride_first: bool) -> nn.Module:
     shortcut = None
     if stride > 1 or in_channels != out_channels:
         shortcut = nn.Sequential(
             nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
         )
-    block: nn.Module = Bottleneck(in_channels, out_channels // Bottleneck.expansion, stride, shortcut)
-    return block
+    block = Bottleneck(in_channels, out_channels // Bottleneck.expansion, stride, shortcut)
+    if stride_first:
+        block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+    module: nn.Module = block
+    return module

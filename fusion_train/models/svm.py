@@ -10,6 +10,9 @@ from torch import Tensor
 from flowprep.errors import BackendUnavailableError, SettingsError
 from fusion_train.models.two_stream import FusedNetwork
 
+_COLUMNS = 4096
+"""Features that are looked at at a time; they may lie in a file."""
+
 
 def fit_linear_svm(
     features: Tensor, labels: Tensor, *, num_classes: int, cost: float = 1.0, seed: int = 0
@@ -44,22 +47,27 @@ def fit_linear_svm(
     present = torch.unique(labels).tolist()
     if present != list(range(num_classes)) or num_classes < 2:
         raise SettingsError(f"`labels` must have every class of 0 to {num_classes - 1}, got {present}")
-    rows = features.detach().cpu()
+    rows = features.detach().cpu().float()
     coordinates, back = _span(rows) if rows.shape[0] < rows.shape[1] else (rows.double().numpy(), None)
     machine = LinearSVC(C=cost, random_state=seed, max_iter=10_000).fit(coordinates, labels.cpu().numpy())
     weights, biases = np.asarray(machine.coef_), np.asarray(machine.intercept_)
     if num_classes == 2:  # one machine for both
         weights, biases = np.concatenate([-weights, weights]), np.concatenate([-biases, biases])
     if back is not None:
-        weights = weights @ back
-        return torch.from_numpy(weights).float() @ rows.float(), torch.from_numpy(biases).float()
+        combinations = torch.from_numpy(weights @ back).float()
+        return torch.cat([combinations @ columns for columns in torch.split(rows, _COLUMNS, 1)], 1), torch.from_numpy(
+            biases
+        ).float()
     return torch.from_numpy(weights).float(), torch.from_numpy(biases).float()
 
 
 def _span(rows: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Coordinates (N, R) of N rows in an orthonormal basis of their span; the basis as combinations (R, N) of rows."""
-    gram = (rows.double() @ rows.double().T).numpy()
-    values, vectors = np.linalg.eigh(gram)
+    gram = torch.zeros(rows.shape[0], rows.shape[0], dtype=torch.float64)
+    for columns in torch.split(rows, _COLUMNS, 1):  # all in doubles would be twice as large
+        block = columns.double()
+        gram += block @ block.T
+    values, vectors = np.linalg.eigh(gram.numpy())
     kept = values > values[-1] * 1e-10
     roots = np.sqrt(values[kept])
     return vectors[:, kept] * roots, (vectors[:, kept] / roots).T

@@ -44,7 +44,8 @@ class StreamWeights:
     """The weights of one stream in our names, as `conv1_1.weight`, and the normalisation they were trained with.
 
     Images enter as (x - mean) * scale, a value a channel of the first layer. `has_fc` is False where fc6 and fc7 are
-    not valid; a `classifier` of ImageNet is never part of `tensors` where it can be told.
+    not valid; a `classifier` of ImageNet is never part of `tensors` where it can be told. `classes` are the names of
+    the classifier's logits where the file has them.
     """
 
     source: str
@@ -52,10 +53,14 @@ class StreamWeights:
     mean: Tensor
     scale: Tensor
     has_fc: bool = True
+    classes: tuple[str, ...] | None = None
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | None]:
     """The state dict in a .pt, .pth or .npz file, or under `network`, `model` or `state_dict` in it.
+
+    Returns:
+        Tensors by name; and the names of the classes, where the file is a checkpoint of ours.
 
     Raises:
         SettingsError: The file is damaged, or holds anything but tensors.
@@ -66,7 +71,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             if not zipfile.is_zipfile(path):
                 raise zipfile.BadZipFile("it is no archive")
             with np.load(path, allow_pickle=False) as archive:
-                return {name: torch.from_numpy(archive[name]) for name in archive.files}
+                return {name: torch.from_numpy(archive[name]) for name in archive.files}, None
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise SettingsError(
@@ -75,19 +80,27 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise SettingsError(f"{path} is no file of weights, or damaged: {_first_line(error)}") from error
+    names = content.get("classes") if isinstance(content, Mapping) else None
+    classes = tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
     for key in ("network", "model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise SettingsError(f"{path} must hold a state dict: names with tensors, alone or under the key network")
-    return dict(content)
+    return dict(content), classes
 
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
 
 
-def from_state_dict(source: str, tensors: Mapping[str, Tensor], backbone: Backbone, stream: str) -> StreamWeights:
+def from_state_dict(
+    source: str,
+    tensors: Mapping[str, Tensor],
+    backbone: Backbone,
+    stream: str,
+    classes: tuple[str, ...] | None = None,
+) -> StreamWeights:
     """A stream's weights of a state dict: torchvision's, a network of ours (`spatial.*`, `temporal.*`), or a stream.
 
     A network with one stream gives it to either; `source` says which it was.
@@ -108,7 +121,7 @@ def from_state_dict(source: str, tensors: Mapping[str, Tensor], backbone: Backbo
             f"torchvision; its first names are {', '.join(list(tensors)[:3]) or 'none'}"
         )
     layers = {name: tensor for name, tensor in tensors.items() if not name.startswith("input.")}
-    return StreamWeights(source, layers, tensors["input.mean"], tensors["input.scale"])
+    return StreamWeights(source, layers, tensors["input.mean"], tensors["input.scale"], classes=classes)
 
 
 def from_torchvision(source: str, tensors: Mapping[str, Tensor], backbone: Backbone) -> StreamWeights:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -12,9 +13,9 @@ from torch import Tensor
 from flowprep.errors import MissingDataError, SettingsError
 from fusion_train.config import ModelSettings
 from fusion_train.models.fusion import identities
-from fusion_train.models.matconvnet import read_mat
+from fusion_train.models.matconvnet import read_fusion_filters, read_mat
 from fusion_train.models.stream import Stream
-from fusion_train.models.two_stream import Network
+from fusion_train.models.two_stream import FusedNetwork, Network
 from fusion_train.models.weightfiles import SOURCES, StreamWeights, download, from_state_dict, read_tensors
 
 FLOW_MEAN = 128.0
@@ -24,18 +25,37 @@ FLOW_MEAN = 128.0
 @final
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of a stream: `source`, and the names of the layers that were loaded and that are random."""
+    """What became of a stream, or of the fusions: `source`, and the layers that were loaded and that are random.
+
+    `dropped` says why the last layer was not taken from the file, and is empty where it was or the file has none.
+    """
 
     source: str
     loaded: tuple[str, ...]
     random: tuple[str, ...]
+    dropped: str = ""
+
+    def sentence(self, name: str) -> str:
+        """What is said of the part `name` before a training."""
+        if not self.loaded:
+            return f"{name}: random weights"
+        num = len(self.loaded)
+        text = f"{name}: {num} {'layer' if num == 1 else 'layers'} from {self.source}"
+        if self.random:
+            text += f"; random: {', '.join(self.random)}"
+        return f"{text} ({self.dropped})" if self.dropped else text
 
 
-def initialise(network: Network) -> dict[str, LoadReport]:
-    """Load the weights that the network's settings name into each of its streams.
+def initialise(network: Network, classes: Sequence[str] | None = None) -> dict[str, LoadReport]:
+    """Load the weights that the network's settings name into each of its streams, and into its fusions.
+
+    Args:
+        network: With random weights.
+        classes: Names of its logits. A classifier for other names is not loaded, where the file has names.
 
     Returns:
-        A report by stream. Fusion filters, and classifiers for another number of classes, keep their initial values.
+        A report by stream, and one of `fusion` where its filters are loaded. Other filters, and classifiers for other
+        classes, keep their initial values.
 
     Raises:
         MissingDataError: A file does not exist or cannot be downloaded; the message says what to do.
@@ -48,7 +68,9 @@ def initialise(network: Network) -> dict[str, LoadReport]:
         if weights == "none":
             reports[name] = LoadReport("random", (), tuple(layer.name for layer in stream.layers if layer.has_weights))
         else:
-            reports[name] = load_stream(stream, find(weights, stream, name), settings)
+            reports[name] = load_stream(stream, find(weights, stream, name), settings, classes)
+    if isinstance(network, FusedNetwork) and settings.fusion_weights != "none":
+        reports["fusion"] = load_fusions(network, Path(settings.fusion_weights).expanduser())
     return reports
 
 
@@ -66,9 +88,10 @@ def find(weights: str, stream: Stream, name: str) -> StreamWeights:
             "another file, or to none for random weights"
         )
     if path.suffix == ".mat":
-        return read_mat(path, backbone)
+        return read_mat(path, backbone, name)
     if path.suffix in (".pt", ".pth", ".npz"):
-        return from_state_dict(str(path), read_tensors(path), backbone, name)
+        tensors, classes = read_tensors(path)
+        return from_state_dict(str(path), tensors, backbone, name, classes)
     raise SettingsError(
         f"`{name}_weights` must be torchvision, torchvision-features, none, or a file ending in .mat, "
         f".pt, .pth or .npz, got {weights!r}"
@@ -76,14 +99,17 @@ def find(weights: str, stream: Stream, name: str) -> StreamWeights:
 
 
 @torch.no_grad()
-def load_stream(stream: Stream, weights: StreamWeights, settings: ModelSettings) -> LoadReport:
+def load_stream(
+    stream: Stream, weights: StreamWeights, settings: ModelSettings, classes: Sequence[str] | None = None
+) -> LoadReport:
     """Copy weights into a stream, which may be cut, widened by a concatenation, or of flow instead of RGB.
 
     - RGB filters become flow filters by their mean over RGB for each of the 2L channels; flow enters minus 128, over
       the mean of the three scales.
     - A layer that a concatenation has widened gets its weights behind the initial filter of conv fusion: the network
       then computes what one with that fusion would, if no maximum pooling lies between.
-    - A classifier for another number of classes stays random, and so do fc6 and fc7 with `settings.random_fc`.
+    - A classifier for other classes, by number or by name, stays random, and so do fc6 and fc7 with
+      `settings.random_fc`.
 
     Raises:
         SettingsError: A layer is missing, unknown, of another shape, or not finite.
@@ -101,14 +127,15 @@ def load_stream(stream: Stream, weights: StreamWeights, settings: ModelSettings)
         raise SettingsError(
             f"{weights.source} is for {num_inputs} input channels, this stream has {stream.in_channels}"
         )
-    loaded, random = [], []
+    loaded, random, dropped = [], [], ""
     for index, layer in enumerate(stream.layers):
         if not layer.has_weights:
             continue
         own = {f"{layer.name}.{key}": tensor for key, tensor in getattr(stream, layer.name).state_dict().items()}
         given = {name: weights.tensors[name] for name in own if name in weights.tensors}
-        other_classes = layer.name == classifier and any(given[name].shape[0] != stream.num_classes for name in given)
-        if (layer.name == classifier and (other_classes or not given)) or (
+        if layer.name == classifier and given:
+            dropped = _other_classes(next(iter(given.values())).shape[0], weights.classes, stream.num_classes, classes)
+        if (layer.name == classifier and (dropped or not given)) or (
             settings.random_fc and layer.name in full - {classifier}
         ):
             random.append(layer.name)
@@ -120,7 +147,60 @@ def load_stream(stream: Stream, weights: StreamWeights, settings: ModelSettings)
                 raise SettingsError(f"{weights.source} lacks {name} of {backbone.name}")
         loaded.append(layer.name)
     _set_input(stream, weights)
-    return LoadReport(weights.source, tuple(loaded), tuple(random))
+    return LoadReport(weights.source, tuple(loaded), tuple(random), dropped)
+
+
+def _other_classes(num_given: int, given: Sequence[str] | None, num_wanted: int, wanted: Sequence[str] | None) -> str:
+    """Why a classifier is not loaded, or nothing."""
+    if num_given != num_wanted:
+        return f"the file's is for {num_given} classes, not {num_wanted}"
+    if given is not None and wanted is not None and tuple(given) != tuple(wanted):
+        return f"the file's is for {num_given} other classes"
+    return ""
+
+
+@torch.no_grad()
+def load_fusions(network: FusedNetwork, path: Path) -> LoadReport:
+    """Copy the fusion filters of another fused network, and the classifier of bilinear features if it fits.
+
+    Raises:
+        MissingDataError: There is no such file.
+        SettingsError: The network's fusion has no filter, or the file's filters are others.
+    """
+    if not path.is_file():
+        raise MissingDataError(
+            f"there is no file {path} with fusion filters; check the path, or set `fusion_weights` to none"
+        )
+    own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(("fusions.", "bilinear_"))}
+    if not own:
+        raise SettingsError(
+            f"`fusion_weights` is for `fusion` conv or bilinear, and {network.settings.fusion} has no filter; "
+            "set it to none"
+        )
+    if path.suffix == ".mat":
+        filters = read_fusion_filters(path)
+        given = {f"fusions.{k}.conv.{key}": pair[i] for k, pair in enumerate(filters) for i, key in enumerate(_KEYS)}
+    else:
+        given, _ = read_tensors(path)
+    loaded, random, dropped = [], [], ""
+    for name, tensor in own.items():
+        found = given.get(name)
+        if name.startswith("bilinear_") and found is not None and found.shape[0] != network.num_classes:
+            dropped = _other_classes(found.shape[0], None, network.num_classes, None)
+            random.append(name.rpartition(".")[0])
+            continue
+        if found is None or found.shape != tensor.shape or not found.isfinite().all():
+            text = "none" if found is None else f"{tuple(found.shape)}"
+            raise SettingsError(
+                f"{path} must have {name} of shape {tuple(tensor.shape)} and finite, it has {text}; fuse at the same "
+                "layers in the same way, or set `fusion_weights` to none"
+            )
+        tensor.copy_(found)
+        loaded.append(name.rpartition(".")[0])
+    return LoadReport(str(path), tuple(dict.fromkeys(loaded)), tuple(dict.fromkeys(random)), dropped)
+
+
+_KEYS = ("weight", "bias")
 
 
 def _fitted(

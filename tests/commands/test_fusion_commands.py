@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,8 +62,12 @@ def test_train_and_evaluate_make_what_fuse_takes(root: Path) -> None:
     assert one.stdout.strip() == str(root / "one" / "network.pt")
     assert "temporal" in one.stderr
     assert "clips/s" in one.stderr
-    found = json.loads(fusion_train("evaluate", root / "one" / "network.pt", data, "--json").stdout)
+    found = json.loads(fusion_train("evaluate", root / "one" / "network.pt", data, "--confusion", "--json").stdout)
     assert found["temporal"]["num_videos"] == 8
+    assert set(found["temporal"]["per_class"]) == {"Archery", "Biking"}
+    head, *rows = (root / "one" / "test_temporal_confusion.csv").read_text().splitlines()
+    assert head == "true class,Archery,Biking"
+    assert sum(int(cell) for row in rows for cell in row.split(",")[1:]) == 8
     assert ScoreTable.load(root / "one" / "test_temporal.npz").part == "test 1"
 
 
@@ -105,6 +111,18 @@ def test_errors_are_one_sentence(root: Path, arguments: list[str], code: int, me
     ended = fusion_train(*arguments, cwd=root, expect=code)
     assert message in ended.stderr
     assert ended.stderr.splitlines()[-1].startswith("Error: ")
+
+
+def test_bench_measures_a_training_and_writes_nothing(root: Path) -> None:
+    before = sorted(root.rglob("*"))
+    module = [sys.executable, "-m", "flowprep_cli.fusion_main", "bench", "data/ucf101/flow", "--preset", "debug"]
+    ended = subprocess.run([*module, "--steps", "2", "--warm-up", "1", "--peak", "0.5", "--json", *SETS],
+                           capture_output=True, text=True, check=True, cwd=root)  # fmt: skip
+    found = json.loads(ended.stdout)
+    assert found["preset"] == "debug"
+    assert found["mfu"] == pytest.approx(found["clips_per_second"]["median"] * found["flops_per_clip"] / 0.5e12)
+    assert found["with_data"]["bound"] in ("loader", "network")
+    assert sorted(root.rglob("*")) == before
 
 
 def test_a_dry_run_writes_nothing(root: Path) -> None:

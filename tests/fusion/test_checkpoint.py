@@ -90,7 +90,7 @@ def test_tensorboard_that_is_not_installed_is_said(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(BackendUnavailableError, match=r"needs TensorBoard, .*: pip install tensorboard"):
+    with pytest.raises(BackendUnavailableError, match=r"needs TensorBoard, .*: pip install 'flowprep\[tensorboard\]'"):
         train(store, small("spatial", "train.tensorboard=true"), tmp_path, runtime=RUNTIME)
 
 

@@ -173,6 +173,8 @@ def test_time_that_is_waited_is_counted(dataset: ClipDataset, monkeypatch: pytes
     loader = training(dataset, num_threads=1)
     list(loader)
     assert loader.wait_share > 0.5
+    next(iter(loader))
+    assert 0.5 < loader.wait_share <= 1  # also while the consumer has a batch
 
 
 # -- faults ------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from helpers.weight_files import Filters, random_filters, save_dag, save_simple,
 from flowprep.errors import SettingsError
 from fusion_train.config import ModelSettings
 from fusion_train.models.backbones import backbone_of
-from fusion_train.models.layers import Backbone
 from fusion_train.models.matconvnet import read_mat
 from fusion_train.models.stream import Stream
 from fusion_train.models.weights import find, initialise, load_stream
@@ -75,7 +74,7 @@ def test_vggm_with_its_normalisation(tmp_path: Path, stream: str) -> None:
 def test_older_files_have_filters_and_biases_apart(tmp_path: Path) -> None:
     save_simple(tmp_path / "old.mat", debug_filters(), old=True)
     save_simple(tmp_path / "new.mat", debug_filters())
-    old, new = (read_mat(tmp_path / name, DEBUG) for name in ("old.mat", "new.mat"))
+    old, new = (read_mat(tmp_path / name, DEBUG, "spatial") for name in ("old.mat", "new.mat"))
     assert all(torch.equal(old.tensors[name], tensor) for name, tensor in new.tensors.items())
     np.testing.assert_allclose(new.mean.numpy(), [123.68, 116.779, 103.939], rtol=1e-6)
 
@@ -102,7 +101,7 @@ def swapped(filters: Filters) -> Filters:
 def test_other_nets_are_named(tmp_path: Path, form: str, change: Any, message: str) -> None:
     SAVE[form](tmp_path / "net.mat", change(debug_filters()))
     with pytest.raises(SettingsError, match=message):
-        read_mat(tmp_path / "net.mat", DEBUG)
+        read_mat(tmp_path / "net.mat", DEBUG, "spatial")
 
 
 @pytest.mark.parametrize("form", SAVE)
@@ -110,26 +109,19 @@ def test_other_normalisation_is_named(tmp_path: Path, form: str) -> None:
     """Of MatConvNet's example that trains VGG-M from scratch."""
     SAVE[form](tmp_path / "net.mat", debug_filters(), norm=[5.0, 1.0, 2e-5, 0.75])
     with pytest.raises(SettingsError, match=r"normalises channels with .* we with .*: another net"):
-        read_mat(tmp_path / "net.mat", DEBUG)
+        read_mat(tmp_path / "net.mat", DEBUG, "spatial")
     SAVE[form](tmp_path / "net.mat", debug_filters(), norm=LRN)
-    read_mat(tmp_path / "net.mat", DEBUG)
+    read_mat(tmp_path / "net.mat", DEBUG, "spatial")
 
 
 def test_files_that_are_no_nets_are_named(tmp_path: Path) -> None:
     scipy.io.savemat(tmp_path / "other.mat", {"x": np.eye(3)})
     with pytest.raises(SettingsError, match=r"other\.mat has no net of MatConvNet"):
-        read_mat(tmp_path / "other.mat", DEBUG)
+        read_mat(tmp_path / "other.mat", DEBUG, "spatial")
     with h5py.File(tmp_path / "hdf5.mat", "w", userblock_size=512) as file:
         file["x"] = 1
     header = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"
     with (tmp_path / "hdf5.mat").open("r+b") as raw:
         raw.write(header)
     with pytest.raises(SettingsError, match=r"hdf5\.mat is of MATLAB 7\.3; load it in MATLAB and save it with -v7"):
-        read_mat(tmp_path / "hdf5.mat", DEBUG)
-
-
-def test_only_vgg_is_read(tmp_path: Path) -> None:
-    resnet: Backbone = backbone_of("resnet50", "spatial")
-    save_dag(tmp_path / "net.mat", debug_filters())
-    with pytest.raises(SettingsError, match="nets of MatConvNet are read for VGG and not for resnet50"):
-        read_mat(tmp_path / "net.mat", resnet)
+        read_mat(tmp_path / "hdf5.mat", DEBUG, "spatial")

@@ -245,5 +245,6 @@ def test_a_forecast_counts_and_measures_and_writes_nothing(store: Store, tmp_pat
     assert [one.num_steps for one in found] == [4, 4, 4]
     assert all(one.num_parameters == one.num_trained > 0 for one in found)
     assert all(one.memory_bytes > 0 and one.seconds > 0 and not one.is_done for one in found)
+    assert all(one.test_seconds > 0 for one in found)
     assert not list(tmp_path.iterdir())
     assert dataclasses.is_dataclass(found[0])

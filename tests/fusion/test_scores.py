@@ -145,6 +145,9 @@ def test_metrics_by_hand() -> None:
     assert found.mean_class == 0.75
     assert found.confusion.tolist() == [[2, 0, 0], [1, 1, 0], [0, 0, 0]]
     assert [share.num_right for share in found.per_class] == [2, 1, 0]
+    assert found.to_json()["per_class"] == {"a": 1.0, "b": 0.5, "c": None}
+    assert found.confused == (("b", "a", 1),)
+    assert found.confusion_csv() == "true class,a,b,c\na,2,0,0\nb,1,1,0\nc,0,0,0\n"
     unequal = replace(mine, labels=np.array([0, 0, 0, 1]), scores=scores[[0, 0, 0, 0]])
     assert (measure(unequal).top1.value, measure(unequal).mean_class) == (0.75, 0.5)
 

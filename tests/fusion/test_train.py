@@ -23,8 +23,9 @@ from fusion_train.late_fusion import fuse
 from fusion_train.metrics import measure
 from fusion_train.models.build import build_network
 from fusion_train.scores import ScoreTable
+from fusion_train.step import TrainingDivergedError, num_right, sgd, tower_losses
 from fusion_train.train import num_parameters, train
-from fusion_train.training import Training, TrainingDivergedError, num_right, sgd, tower_losses
+from fusion_train.training import Training
 from fusion_train.trainlog import read_log
 
 
@@ -72,6 +73,8 @@ def test_two_processes_make_the_network_of_one_and_evaluate_each_video_once(stor
     assert [process.returncode for process in ranks] == [0, 0], ends
     one = train(store, small("fused"), tmp_path / "one", runtime=RUNTIME)
     assert close(weights(one), weights(tmp_path / "two" / "network.pt"))
+    svm = train(store, small("fused", *two_ranks.SVM_ALONE), tmp_path / "svm", runtime=RUNTIME)
+    assert close(weights(svm), weights(tmp_path / "two" / "svm" / "network.pt"))
     for tower, table in evaluate(one, store, part="test", runtime=RUNTIME).items():
         for rank in range(2):
             seen = ScoreTable.load(tmp_path / "two" / f"{tower}_seen_by_{rank}.npz")
@@ -171,6 +174,12 @@ def test_precision_changes_a_network_little(store: Store, network: str, tmp_path
     reference = train(store, small("fused"), tmp_path / "reference", runtime=RUNTIME)
     assert close(weights(path), weights(reference), atol=0.05)
     assert equal(weights(path), weights(reference)) == (network == "float32")
+
+
+def test_channels_last_changes_nothing_but_the_order_in_memory(store: Store, tmp_path: Path) -> None:
+    path = train(store, small("fused", "train.channels_last=true"), tmp_path / "last", runtime=RUNTIME)
+    assert close(weights(path), weights(train(store, small("fused"), tmp_path / "first", runtime=RUNTIME)))
+    assert weights(path)["spatial.conv2.weight"].is_contiguous()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,12 @@ from fusion_train.evaluate import evaluate
 from fusion_train.runtime import started
 from fusion_train.train import train
 
+SVM_ALONE = (
+    "model.fusion=bilinear", "model.temporal_fusion=pool2d", "model.backprop_to=fusion", "model.keep_temporal=false",
+    "train.videos_at_once=2", "train.num_val_clips=2",
+)  # fmt: skip
+"""Frozen streams and the SVM of their bilinear features."""
+
 
 def main() -> None:
     """STORE OUT."""
@@ -20,6 +26,7 @@ def main() -> None:
         path = train(store, small("fused", "train.videos_at_once=2"), out, runtime=runtime)
         for tower, table in evaluate(path, store, part="test", runtime=runtime).items():
             table.save(out / f"{tower}_seen_by_{runtime.rank}.npz")
+        train(store, small("fused", *SVM_ALONE), out / "svm", runtime=runtime)
 
 
 if __name__ == "__main__":

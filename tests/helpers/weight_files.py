@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fusion_train.models.layers import Backbone, Layer
+from fusion_train.models.layers import Backbone
 from fusion_train.models.vgg import VGG16
 
 
 def thin(backbone: Backbone = VGG16, factor: int = 16) -> Backbone:
     """A backbone with a fraction of the channels."""
     layers = [
-        Layer(
-            layer.name,
-            layer.kind,
-            layer.channels // factor if layer.channels > 0 else layer.channels,
-            layer.kernel,
-            layer.stride,
-            layer.padding,
-            layer.ceil,
-        )
+        dataclasses.replace(layer, channels=layer.channels // factor if layer.channels > 0 else layer.channels)
         for layer in backbone.layers
     ]
     return Backbone(backbone.name, tuple(layers), backbone.min_size_px)
