@@ -17,6 +17,8 @@ from fusion_train.data.augment import network_inputs
 from fusion_train.data.batch import ClipBatch
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.loader import ClipLoader
+from fusion_train.data.maps import MapBatch
+from fusion_train.frozen import give_maps
 from fusion_train.models.two_stream import Network
 from fusion_train.runtime import Runtime
 from fusion_train.schedule import Schedule
@@ -78,6 +80,7 @@ class Training:
                 f"got {train.batch_size}"
             )
         self.network = network.to(runtime.device)
+        give_maps(network, dataset.maps)
         self.settings = settings
         self.runtime = runtime
         self.optimiser = sgd(self.network, settings)
@@ -104,7 +107,7 @@ class Training:
         if train.reset_momentum and self.step == self.schedule.epoch * self.steps_per_epoch:
             self.optimiser.state.clear()
 
-    def batches(self) -> Iterator[Iterator[ClipBatch]]:
+    def batches(self) -> Iterator[Iterator[ClipBatch | MapBatch]]:
         """For each step that is left of this epoch its batches. What fills no step at a pass's end is left out."""
         last_pass = (self.schedule.epoch + 1) * self.settings.train.passes
         steps_per_pass = self.steps_per_epoch // self.settings.train.passes
@@ -117,7 +120,7 @@ class Training:
             given.close()  # type: ignore[attr-defined]
             self.loader.epoch, self.loader.batch = self.step // steps_per_pass, 0
 
-    def take_step(self, batches: Iterator[ClipBatch]) -> dict[str, float]:
+    def take_step(self, batches: Iterator[ClipBatch | MapBatch]) -> dict[str, float]:
         """One step of gradient descent. Returns the mean loss a clip by tower, over all processes.
 
         Raises:
