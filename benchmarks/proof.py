@@ -20,7 +20,7 @@ from common import machine_facts
 from flowprep import open_store
 from fusion_train.proof.bars import draw
 from fusion_train.proof.leaks import find_leaks
-from fusion_train.proof.networks import run_seed
+from fusion_train.proof.networks import run_seeds
 from fusion_train.proof.rows import ROWS
 from fusion_train.proof.settings import ProofSettings
 from fusion_train.proof.table import Proof
@@ -49,12 +49,12 @@ def main() -> int:
         backbone=options.backbone,
         size_px=options.size,
         held_out=options.held_out,
+        own_pretext=options.own_pretext,
         rates=options.rates,
         num_epochs=options.epochs,
         videos_at_once=options.videos_at_once,
         num_threads=options.threads,
     )
-    shares = []
     with (
         open_store(stores["pretext"]) as pretext,
         open_store(stores["fusion"]) as fusion,
@@ -62,11 +62,9 @@ def main() -> int:
     ):
         leaks = [] if options.held_out else find_leaks(fusion, stores["fusion"].parent / "labels.jsonl")
         looked = time.perf_counter()
-        for seed in proof.seeds:
-            folder = options.out / f"seed_{seed}"
-            shares.append(
-                run_seed(pretext, fusion, folder, proof, seed=seed, rows=ROWS, runtime=runtime, say=_say(begun))
-            )
+        shares = run_seeds(
+            pretext, fusion, options.out / "networks", proof, rows=ROWS, runtime=runtime, say=_say(begun)
+        )
     ended = time.perf_counter()
     found = Proof(
         rows=ROWS,
@@ -109,6 +107,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch, and of decoding")
     parser.add_argument("--videos-at-once", type=int, default=32, help="in memory; a divisor of 32")
     parser.add_argument("--held-out", action="store_true", help="measure on held-out groups, to choose settings")
+    parser.add_argument("--own-pretext", action="store_true", help="convolutions of its own for each seed")
     parser.add_argument("--epochs", type=int, help="of all configurations")
     parser.add_argument("--rates", help="of all configurations")
     parser.add_argument("--record", action="store_true", help="write table, JSON and picture into docs/")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -27,24 +28,26 @@ NAMES = {"rgb": "spatial", "flow": "temporal"}
 def frozen_maps(
     network: Network,
     stream: str,
-    datasets: Sequence[ClipDataset],
     *,
+    training: ClipDataset,
+    evaluation: ClipDataset,
     num_passes: int,
-    seed: int,
+    seeds: Sequence[int],
     device: torch.device | str = "cpu",
 ) -> FrozenMaps:
-    """Maps of all frames that training or evaluation on these data sets comes by.
+    """Maps of all frames that training on one data set and evaluation on another come by.
 
     Args:
         network: Its `frozen` says how many layers of the stream these are of.
         stream: Of the store, `rgb` or `flow`.
-        datasets: Of images. The first one says whether the stream is blank; all frames then have the same map.
+        training: Of images. Its settings say whether the stream is blank; all frames then have the same map.
+        evaluation: Likewise; may have the same videos.
         num_passes: So many passes of training, from the first.
-        seed: Of training.
+        seeds: Of the trainings.
         device: Where the layers run. Maps are kept on the CPU.
 
     Raises:
-        SettingsError: The network has no frozen layer there.
+        SettingsError: The network has no frozen layer there, or images are of several sizes.
     """
     name = NAMES[stream]
     num_layers = network.frozen[name]
@@ -53,14 +56,20 @@ def frozen_maps(
     network = network.to(device).eval()
     rows: dict[tuple[str, int], int] = {}
     wanted: list[tuple[ClipDataset, int, list[int]]] = []
-    is_blank = datasets[0].settings.blank == stream
-    for dataset in datasets:
+    is_blank = training.settings.blank == stream
+    for dataset in (training, evaluation):
         for index, video in enumerate(dataset.videos):
-            times = _times(dataset, index, num_passes=num_passes, seed=seed)
+            if dataset is training:
+                times = _training_times(dataset, index, num_passes=num_passes, seeds=seeds)
+            else:
+                times = sorted(set(dataset.plan_evaluation(index).times.flatten().tolist()))
             times = [time for time in times if (video.id, time) not in rows]
             for time in times:
                 rows[video.id, time] = 0 if is_blank else len(rows)
             wanted.append((dataset, index, times))
+    sizes = {dataset.plan_frames(index, times).output_size for dataset, index, times in wanted}
+    if len(sizes) > 1:
+        raise SettingsError(f"maps of frozen layers are of images of one size, and these are of {len(sizes)}")
     if is_blank:
         wanted = [(dataset, index, times[:1]) for dataset, index, times in wanted[:1]]
     values, done = torch.empty(0), 0
@@ -75,14 +84,18 @@ def frozen_maps(
         values[done : done + len(maps)] = maps.cpu()
         done += len(maps)
     return FrozenMaps(
-        values=values, rows=rows, num_layers=num_layers, fingerprint=fingerprint(network, name, num_layers)
+        values=values,
+        rows=rows,
+        image_size=sizes.pop(),
+        num_layers=num_layers,
+        fingerprint=fingerprint(network, name, num_layers),
     )
 
 
-def _times(dataset: ClipDataset, index: int, *, num_passes: int, seed: int) -> list[int]:
-    """All times of a video that have a chunk in so many passes of training, or in evaluation."""
-    found = set(dataset.plan_evaluation(index).times.flatten().tolist())
-    for epoch in range(num_passes):
+def _training_times(dataset: ClipDataset, index: int, *, num_passes: int, seeds: Sequence[int]) -> list[int]:
+    """All times of a video that have a chunk in so many passes of training."""
+    found: set[int] = set()
+    for seed, epoch in itertools.product(seeds, range(num_passes)):
         found.update(dataset.plan_training(index, seed=seed, epoch=epoch).times.flatten().tolist())
     return sorted(found)
 

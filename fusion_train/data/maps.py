@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from flowprep.errors import SettingsError
+from fusion_train.data.geometry import Crop
 
 if TYPE_CHECKING:
     from fusion_train.data.dataset import Plan
@@ -25,19 +26,31 @@ if TYPE_CHECKING:
 class FrozenMaps:
     """What the first `num_layers` layers of one stream make of frames.
 
-    `values` is (N, C, h, w) on the CPU, and `rows` has which of them is of a video (id) at a time. `fingerprint` is
-    that of the layers, see `fusion_train.frozen.fingerprint`.
+    `values` is (N, C, h, w) on the CPU, and `rows` has which of them is of a video (id) at a time. `image_size` is
+    height and width of the frames. `fingerprint` is that of the layers, see `fusion_train.frozen.fingerprint`.
     """
 
     values: Tensor
     rows: Mapping[tuple[str, int], int]
+    image_size: tuple[int, int]
     num_layers: int
     fingerprint: str
 
     def of(self, plans: Sequence[Plan]) -> Tensor:
-        """The maps of all clips that are planned, (B, T, C, h, w). Raises SettingsError where one is not there."""
+        """The maps of all clips that are planned, (B, T, C, h, w).
+
+        Raises:
+            SettingsError: A clip is mirrored, cropped or resized, or its maps were not computed.
+        """
         rows = []
+        whole = Crop(top=0, left=0, height=self.image_size[0], width=self.image_size[1])
         for plan in plans:
+            if any(plan.flips) or plan.crop != whole or plan.output_size != self.image_size:
+                raise SettingsError(
+                    f"maps of frozen layers are of whole images, and a clip of {plan.id!r} is mirrored, cropped or "
+                    "resized; set `data.flip` and `data.test_flip` to false, `data.jitter` to 0, `data.crop_size` to "
+                    "the size of the images"
+                )
             for clip in plan.times.tolist():
                 for time in clip:
                     row = self.rows.get((plan.id, time))
@@ -76,18 +89,7 @@ class MapBatch:
 
 
 def map_batch(plans: Sequence[Plan], maps: Mapping[str, FrozenMaps]) -> MapBatch:
-    """The clips that are planned, of maps by stream (`rgb`, `flow`).
-
-    Raises:
-        SettingsError: A clip is mirrored or cropped, or was not computed.
-    """
-    for plan in plans:
-        if any(plan.flips) or (plan.crop.height, plan.crop.width) != plan.output_size:
-            raise SettingsError(
-                f"maps of frozen layers are of whole images, and a clip of {plan.id!r} is mirrored, cropped or "
-                "resized; set `data.flip` and `data.test_flip` to false, `data.jitter` to 0, `data.crop_size` to the "
-                "size of the images"
-            )
+    """The clips that are planned, of maps by stream (`rgb`, `flow`). Raises as `FrozenMaps.of`."""
     counts = [len(plan.flips) for plan in plans]
     return MapBatch(
         ids=tuple(plan.id for plan in plans),

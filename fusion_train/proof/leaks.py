@@ -80,10 +80,11 @@ def find_leaks(store: Store, labels_file: Path) -> list[Leak]:
         part: [look(store, label) for label in labels if label["split"] == part and label["id"] in stored]
         for part in ("train", "test")
     }
-    return list(_tests(looks))
+    return list(ask_all(looks))
 
 
-def _tests(looks: Looks) -> Iterator[Leak]:
+def ask_all(looks: Looks) -> Iterator[Leak]:
+    """All tests, as questions about what was measured of the videos."""
     what = "places of the windows, motion of the background"
     for bit in BITS:
         yield Leak(looks_at=what, asked=bit, share=_ask(looks, _places, _bit(bit)))

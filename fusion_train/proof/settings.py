@@ -13,6 +13,8 @@ from fusion_train.protocols import full_settings
 from fusion_train.train import NETWORK
 
 STREAMS = ("spatial", "temporal")
+HELD_OUT = 0.25
+"""Share of the training list on which settings are chosen: a fourth, since few videos decide little."""
 PRETEXT_RATES = "6x2e-2,2x2e-3"
 AT = {"synthetic": "relu3", "debug": "relu3", "vggm": "relu5"}
 """The last layer before the last pooling, by backbone."""
@@ -24,18 +26,24 @@ class ProofSettings:
     """What of the proof can be chosen. `size_px` is the side of the videos.
 
     `held_out` evaluates on whole groups of the training list in the place of the test list: settings are chosen so.
+    With `own_pretext` each seed has convolutions of its own, else all have those of the first.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
     backbone: str = "synthetic"
     size_px: int = 96
     held_out: bool = False
+    own_pretext: bool = False
     num_epochs: int | None = None
     rates: str | None = None
     batch_size: int = 32
     videos_at_once: int = 32
     num_pretext_epochs: int = 8
     num_threads: int = 1
+
+    def pretext_seed(self, seed: int) -> int:
+        """The seed of the convolutions from which the networks of a seed start."""
+        return seed if self.own_pretext else self.seeds[0]
 
     @property
     def uses_maps(self) -> bool:
@@ -53,6 +61,7 @@ def pretext_settings(proof: ProofSettings, stream: str, seed: int) -> FusionSett
         train=dataclasses.replace(
             own.train,
             val="groups",
+            val_share=0.1,
             schedule="fixed",
             rates=PRETEXT_RATES,
             num_epochs=proof.num_pretext_epochs,
@@ -86,6 +95,7 @@ def _own(proof: ProofSettings, network: str, seed: int) -> FusionSettings:
         found.train,
         seed=seed,
         val="groups" if proof.held_out else "none",
+        val_share=HELD_OUT if proof.held_out else found.train.val_share,
         schedule="fixed",
         batch_size=proof.batch_size,
         videos_at_once=proof.videos_at_once,
