@@ -80,7 +80,7 @@ def synthetic() -> tuple[DataSettings, TrainSettings]:
         crop_size=96, jitter=0.0, flip=False, test_flip=False, tau_min=10, tau_max=10, test_tau=10, num_test_clips=1
     )
     train = TrainSettings(
-        val="none", batch_size=32, videos_at_once=32, rates="12x2e-2,4x2e-3", weight_decay=1e-4, num_epochs=16
+        val="none", batch_size=32, videos_at_once=32, rates="6x2e-2,2x2e-3", weight_decay=1e-4, num_epochs=8
     )
     return data, train
 
