@@ -57,11 +57,12 @@ def pretext_settings(proof: ProofSettings, stream: str, seed: int) -> FusionSett
     return dataclasses.replace(
         own,
         model=dataclasses.replace(own.model, backprop_to="input"),
-        data=dataclasses.replace(own.data, num_chunks=1, tau_min=1, num_test_clips=5),
+        data=dataclasses.replace(own.data, num_chunks=1, tau_min=1),
         train=dataclasses.replace(
             own.train,
             val="groups",
             val_share=0.1,
+            num_val_clips=25,
             schedule="fixed",
             rates=PRETEXT_RATES,
             num_epochs=proof.num_pretext_epochs,
@@ -99,7 +100,7 @@ def _own(proof: ProofSettings, network: str, seed: int) -> FusionSettings:
         schedule="fixed",
         batch_size=proof.batch_size,
         videos_at_once=proof.videos_at_once,
-        num_val_clips=found.data.num_test_clips,
+        num_val_clips=1,
         num_threads=proof.num_threads,
         num_epochs=proof.num_epochs or found.train.num_epochs,
         rates=proof.rates or found.train.rates,
@@ -107,7 +108,7 @@ def _own(proof: ProofSettings, network: str, seed: int) -> FusionSettings:
     return dataclasses.replace(
         found,
         model=dataclasses.replace(found.model, spatial=proof.backbone, temporal=proof.backbone, at=at),
-        data=dataclasses.replace(found.data, crop_size=proof.size_px, num_chunks=5, same_clips=True),
+        data=dataclasses.replace(found.data, crop_size=proof.size_px, num_chunks=5, num_test_clips=1, same_clips=True),
         train=train,
         evaluate=dataclasses.replace(
             found.evaluate, videos_at_once=32, clips_at_once=32, num_threads=proof.num_threads
