@@ -43,7 +43,7 @@ def make_store(folder: Path, task: str, num_train: int, num_test: int) -> Store:
         videos=folder / "videos",
         splits=folder / "splits",
         out=folder / "flow",
-        settings=ExtractSettings(resize=ResizeSettings(mode="keep")),
+        settings=ExtractSettings(resize=ResizeSettings(short_side=None)),
         run=RunSettings(jobs=1, durability="fast"),
     )
     return open_store(folder / "flow")
