@@ -22,7 +22,7 @@ from fusion_train.proof.bars import draw
 from fusion_train.proof.leaks import find_leaks
 from fusion_train.proof.networks import run_seeds
 from fusion_train.proof.rows import ROWS
-from fusion_train.proof.settings import ProofSettings
+from fusion_train.proof.settings import PRETEXT_RATES, ProofSettings
 from fusion_train.proof.table import Proof
 from fusion_train.runtime import started
 
@@ -51,6 +51,7 @@ def main() -> int:
         held_out=options.held_out,
         own_pretext=options.own_pretext,
         rates=options.rates,
+        pretext_rates=options.pretext_rates,
         num_epochs=options.epochs,
         videos_at_once=options.videos_at_once,
         num_threads=options.threads,
@@ -110,6 +111,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--own-pretext", action="store_true", help="convolutions of its own for each seed")
     parser.add_argument("--epochs", type=int, help="of all configurations")
     parser.add_argument("--rates", help="of all configurations")
+    parser.add_argument("--pretext-rates", default=PRETEXT_RATES, help="of both streams on the pretext task")
     parser.add_argument("--record", action="store_true", help="write table, JSON and picture into docs/")
     return parser.parse_args()
 

@@ -16,7 +16,7 @@ HEIGHT = 0.26
 
 def draw(proof: Proof, path: Path) -> None:
     """Write a PNG."""
-    figure = Figure(figsize=(9, 0.9 + 0.78 * len(proof.rows)), dpi=120, layout="constrained")
+    figure = Figure(figsize=(9, 0.9 + 0.7 * len(proof.rows)), dpi=120, layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(proof.rows):
         for k, measure in enumerate(MEASURES):
@@ -30,9 +30,9 @@ def draw(proof: Proof, path: Path) -> None:
             expected = 100 * row.expected[measure]
             axes.plot([expected, expected], [y - HEIGHT / 2, y + HEIGHT / 2], color="#d55e00", linewidth=2.5, zorder=2,
                       label="expected" if label and k == 2 else None)  # fmt: skip
-            axes.text(max(values) + 1.2, y, f"{statistics.fmean(values):.0f}", va="center", fontsize=8)
+            axes.text(max(*values, expected) + 1.2, y, f"{statistics.fmean(values):.0f}", va="center", fontsize=8)
     axes.set_yticks(range(len(proof.rows)), [row.title.replace(", ", ",\n") for row in proof.rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(proof.rows) - 0.4, -0.6)
     axes.set_xlim(0, 106)
     axes.set_xlabel("% of test videos")
     axes.grid(axis="x", alpha=0.3)

@@ -39,6 +39,7 @@ class ProofSettings:
     batch_size: int = 32
     videos_at_once: int = 32
     num_pretext_epochs: int = 8
+    pretext_rates: str = PRETEXT_RATES
     num_threads: int = 1
 
     def pretext_seed(self, seed: int) -> int:
@@ -64,7 +65,7 @@ def pretext_settings(proof: ProofSettings, stream: str, seed: int) -> FusionSett
             val_share=0.1,
             num_val_clips=25,
             schedule="fixed",
-            rates=PRETEXT_RATES,
+            rates=proof.pretext_rates,
             num_epochs=proof.num_pretext_epochs,
             batch_size=min(16, proof.batch_size),
             videos_at_once=min(16, proof.videos_at_once),
