@@ -50,7 +50,7 @@ def main() -> None:
     """Make everything anew in ./demo."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     synth, store = FOLDER / "ucf101", FOLDER / "ucf101" / "flow"
-    run("synth", str(synth), "--num-train", "320", "--num-test", "200", "--phase-steps", "8")
+    run("synth", str(synth), "--num-train", "240", "--num-test", "120", "--phase-steps", "8")
     run("extract", "--dataset", "ucf101", "--root", str(FOLDER), "--keep-size")
     run("info", str(store))
     draw(store)
@@ -76,7 +76,7 @@ def train(store: Path) -> None:
     from fusion_train.runtime import started
 
     pretext = FOLDER / "pretext"
-    run("synth", str(pretext / "ucf101"), "--task", "pretext", "--num-train", "400", "--num-test", "8")
+    run("synth", str(pretext / "ucf101"), "--task", "pretext", "--num-train", "240", "--num-test", "8")
     run("extract", "--dataset", "ucf101", "--root", str(pretext), "--keep-size")
     torch.set_num_threads(1)  # networks as small as these are slower on two threads than on one
     settings = ProofSettings(seeds=(0,))
@@ -89,7 +89,7 @@ def train(store: Path) -> None:
         shares = run_seeds(before, fusion, FOLDER / "networks", settings, rows=DEMO_ROWS, runtime=runtime, say=print)
     print("\n" + Proof(rows=DEMO_ROWS, seeds=(0,), shares=shares, leaks=(), facts={}).markdown())
     print(
-        "Percent of 200 test videos. Neither stream tells a bit, nor does their late fusion. Fused place by place\n"
+        "Percent of 120 test videos. Neither stream tells a bit, nor does their late fusion. Fused place by place\n"
         "they tell which texture goes up; fused in space and time they tell both. `make proof` has all controls."
     )
 
