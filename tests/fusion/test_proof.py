@@ -24,9 +24,10 @@ from fusion_train.proof.leaks import Leak, ask_all, find_leaks
 from fusion_train.proof.looks import Look
 from fusion_train.proof.networks import run_seeds
 from fusion_train.proof.rows import CONFIGURATIONS, DEMO_ROWS, ROWS, Row, needed
-from fusion_train.proof.settings import ProofSettings, configuration_settings
+from fusion_train.proof.settings import ProofSettings, configuration_settings, pretext_settings
 from fusion_train.proof.table import Proof
 from fusion_train.scores import ScoreTable
+from fusion_train.train import num_parameters
 
 TINY = ProofSettings(seeds=(0,), size_px=48, num_epochs=2, batch_size=8, videos_at_once=8, num_pretext_epochs=1)
 
@@ -95,6 +96,17 @@ def test_all_networks_have_the_same_budget_and_the_convolutions_of_the_pretext_t
     assert own == (str(tmp_path / "spatial/network.pt"), str(tmp_path / "temporal/network.pt"), "at")
     held_out = configuration_settings(dataclasses.replace(TINY, held_out=True), CONFIGURATIONS["spatial"], 0, tmp_path)
     assert held_out.train.val == "groups"
+
+
+def test_all_networks_can_be_built_of_vggm(tmp_path: Path) -> None:
+    proof = ProofSettings(backbone="vggm", size_px=224)
+    assert not proof.uses_maps
+    for configuration in CONFIGURATIONS.values():
+        settings = configuration_settings(proof, configuration, 0, tmp_path)
+        assert settings.data.crop_size == 224
+        assert num_parameters(settings, 4) > 80e6
+    for stream in ("spatial", "temporal"):
+        assert num_parameters(pretext_settings(proof, stream, 0), 8) > 80e6
 
 
 def test_every_clip_has_both_phases_in_the_same_place_of_a_stack(fusion: Store) -> None:
