@@ -34,7 +34,7 @@ MARKS = "<!-- measured -->\n", "<!-- end of measured -->\n"
 
 def main() -> int:
     options = _options()
-    begun = time.perf_counter()
+    begun, commit = time.perf_counter(), _commit()
     torch.set_num_threads(options.threads)
     stores = {
         task: _store(options, task, num_train, num_test)
@@ -73,7 +73,7 @@ def main() -> int:
         shares=shares,
         leaks=leaks,
         facts={
-            "commit": _commit(),
+            "commit": commit,
             "torch": torch.__version__,
             **machine_facts(),
             "videos": {"train": options.num_train, "test": options.num_test, "size_px": options.size},
