@@ -40,8 +40,8 @@ def run_seeds(
 ) -> list[dict[str, dict[str, Share]]]:
     """For each seed, by title of a row and measure, the share that is right.
 
-    Below `folder` are `pretext_SEED/STREAM`, and `test/SEED` or `held_out/SEED`, by what is measured on. What is there,
-    made with the same settings, is not made again.
+    Below `folder` are `pretext_SEED/STREAM`, and networks in `ProofSettings.folder`, by seed. What is there, made with
+    the same settings, is not made again.
 
     Raises:
         SettingsError: `folder` has networks of other settings.
@@ -56,7 +56,7 @@ def run_seeds(
         tables: dict[str, ScoreTable] = {}
         for name in needed(tuple(rows)):
             settings = configuration_settings(proof, CONFIGURATIONS[name], seed, backbone)
-            path = folder / ("held_out" if proof.held_out else "test") / str(seed) / f"{name.replace(' ', '')}.npz"
+            path = folder / proof.folder(settings) / str(seed) / f"{name.replace(' ', '')}.npz"
             say(f"seed {seed}: {name}")
             tables[name] = _scores(fusion, settings, path, proof, runtime, cache)
         of = {row.title: [tables[name] for name in row.of] for row in rows}

@@ -46,6 +46,12 @@ class ProofSettings:
         """The seed of the convolutions from which the networks of a seed start."""
         return seed if self.own_pretext else self.seeds[0]
 
+    def folder(self, settings: FusionSettings) -> str:
+        """Where networks of these settings are kept: settings that are tried out on held-out groups do not mix."""
+        kind = "held_out" if self.held_out else "test"
+        tried = f"_{settings.train.rates}_{settings.train.num_epochs}" if self.held_out else ""
+        return f"{kind}{'_own_pretext' if self.own_pretext else ''}{tried}"
+
     @property
     def uses_maps(self) -> bool:
         """Whether frozen layers are run once for all networks: where all their maps fit into memory."""

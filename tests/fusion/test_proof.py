@@ -96,6 +96,10 @@ def test_all_networks_have_the_same_budget_and_the_convolutions_of_the_pretext_t
     assert own == (str(tmp_path / "spatial/network.pt"), str(tmp_path / "temporal/network.pt"), "at")
     held_out = configuration_settings(dataclasses.replace(TINY, held_out=True), CONFIGURATIONS["spatial"], 0, tmp_path)
     assert held_out.train.val == "groups"
+    assert TINY.folder(held_out) == "test"
+    tried = dataclasses.replace(TINY, held_out=True, own_pretext=True)
+    assert tried.folder(held_out) == "held_out_own_pretext_6x2e-2,2x2e-3_2"
+    assert (TINY.pretext_seed(2), tried.pretext_seed(2)) == (0, 2)
 
 
 def test_all_networks_can_be_built_of_vggm(tmp_path: Path) -> None:
