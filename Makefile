@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test nightly lint docs bench clean
+.PHONY: help setup demo proof test nightly lint docs bench clean
 
 help:
-	@echo "make demo   extract flow from synthetic videos and show the result"
+	@echo "make demo   extract flow from synthetic videos, and what only fusion in space and time can tell of them"
+	@echo "make proof  the same in full: all controls, three seeds, leak tests; see docs/proof.md"
 	@echo "make test   lint, types and the whole test suite"
 	@echo "make nightly  a few steps of every preset at its own size, tens of minutes"
 	@echo "make lint   ruff and mypy alone"
@@ -26,6 +27,9 @@ $(STAMP): pyproject.toml
 
 demo: setup
 	$(BIN)/python docs/demo.py
+
+proof: setup
+	$(BIN)/python benchmarks/proof.py
 
 lint: setup
 	$(BIN)/ruff check .
@@ -51,4 +55,4 @@ bench: setup
 	$(BIN)/python benchmarks/bench_help.py
 
 clean:
-	rm -rf $(VENV) demo site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo proof site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from flowprep.errors import SettingsError
 from flowprep.settings import Settings, setting
 
-BACKBONES = ("vgg16", "vggm", "resnet50", "resnet50-caffe", "debug")
-"""VGG-16, VGG-M-2048, ResNet-50 of torchvision and of MatConvNet, and a few narrow layers for tests and demos."""
+BACKBONES = ("vgg16", "vggm", "resnet50", "resnet50-caffe", "synthetic", "debug")
+"""VGG-16, VGG-M-2048, ResNet-50 of torchvision and of MatConvNet, a small net for the clips of `flowprep synth`, and a
+smaller one for tests."""
 
 _WEIGHTS_HELP = (
     "Initial weights of the {} stream: torchvision (ImageNet), torchvision-features (convolutions in Caffe's scale), "
@@ -72,9 +73,9 @@ class ModelSettings(Settings):
     )
     backprop_to: str = setting(
         "fusion",
-        "Where gradients end: above the first fusion (a single stream has none and trains whole), at the prediction "
-        "layer, which alone trains, or nowhere.",
-        choices=("fusion", "prediction", "input"),
+        "Where gradients end: above the first fusion (a single stream has none and trains whole), above the first "
+        "layer of `at` in single streams too, at the prediction layer, which alone trains, or nowhere.",
+        choices=("fusion", "at", "prediction", "input"),
     )
     batch_norm: str = setting(
         "frozen",
@@ -211,6 +212,14 @@ class DataSettings(Settings):
         0.25, "Crops lie at most this share of the free space from a border; 0.5 is anywhere.", minimum=0, maximum=0.5
     )
     flip: bool = setting(True, "Mirror every second clip of training, by chance.")
+    same_clips: bool = setting(
+        False, "Show single streams only the clips that fused networks see, for which both streams are long enough."
+    )
+    blank: str = setting(
+        "none",
+        "Show no network what this stream has: rgb becomes mid-grey, flow becomes no motion. A control.",
+        choices=("none", "rgb", "flow"),
+    )
     interpolation: str = setting(
         "bicubic", "How crops are resized; both with antialiasing, as Pillow.", choices=("bicubic", "bilinear")
     )

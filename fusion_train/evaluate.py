@@ -22,7 +22,9 @@ from fusion_train.config import DataSettings, EvaluateSettings
 from fusion_train.data.augment import network_inputs
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.loader import ClipLoader
+from fusion_train.data.maps import FrozenMaps
 from fusion_train.data.splits import read_parts
+from fusion_train.frozen import give_maps
 from fusion_train.models.build import new_network
 from fusion_train.models.two_stream import Network
 from fusion_train.runtime import Runtime
@@ -49,6 +51,7 @@ def score(network: Network, dataset: ClipDataset, settings: EvaluateSettings, ru
         num_threads=settings.num_threads,
         pin_memory=runtime.device.type == "cuda",
     )
+    give_maps(network, dataset.maps)
     was_training = network.training
     network.eval()
     rows: list[tuple[str, str, NDArray[np.float32]]] = []
@@ -114,6 +117,7 @@ def evaluate(
     split: str | None = None,
     data: DataSettings | None = None,
     settings: EvaluateSettings | None = None,
+    maps: Mapping[str, FrozenMaps] | None = None,
 ) -> dict[str, ScoreTable]:
     """Score tables by tower of the network in a checkpoint, on the test or validation videos of its split.
 
@@ -125,6 +129,7 @@ def evaluate(
         split: Another one than that of the training.
         data: Instead of the checkpoint's.
         settings: Instead of the checkpoint's.
+        maps: Of the frozen layers, by stream, in the place of images; see `fusion_train.frozen`.
 
     Raises:
         SettingsError: There is no such part, no held-out video, or the store has other classes.
@@ -140,7 +145,7 @@ def evaluate(
     ids: Sequence[str] = parts.test if part == "test" else parts.validation
     if not ids:
         raise SettingsError(f"{path} was trained on all videos of the training list, so none is left for validation")
-    dataset = ClipDataset(store, ids, data or own.data, streams=streams_of(own.model))
+    dataset = ClipDataset(store, ids, data or own.data, streams=streams_of(own.model), maps=maps)
     network = network_of(checkpoint, path).to(runtime.device)
     found = score(network, dataset, settings or own.evaluate, runtime)
     origin = {

@@ -109,6 +109,29 @@ def hmdb51_resnet50() -> ModelSettings:
     return ucf101_resnet50()
 
 
+def synthetic() -> ModelSettings:
+    """Small nets for the clips of `flowprep synth`, fused once by a convolution in 3D; in no table but docs/proof.md's.
+
+    Convolutions below the fusion stay as they are in single streams too. Random ones say nothing, so give those of the
+    pretext task as `spatial_weights` and `temporal_weights`.
+    """
+    return ModelSettings(
+        spatial="synthetic",
+        temporal="synthetic",
+        at="relu3",
+        init_spatial=1.0,
+        init_temporal=1.0,
+        pool_kernel="all,own,own",
+        pool_padding="0,own,own",
+        keep_temporal=False,
+        spatial_dropout=0.0,
+        temporal_dropout=0.0,
+        backprop_to="at",
+        spatial_weights="none",
+        temporal_weights="none",
+    )
+
+
 def debug() -> ModelSettings:
     """A few narrow layers, all trained, from random weights: for tests and demonstrations, in no table."""
     return ModelSettings(
@@ -136,6 +159,7 @@ PRESETS: Mapping[str, Callable[[], ModelSettings]] = {
         hmdb51_vggm,
         hmdb51_vgg16_vggm,
         hmdb51_resnet50,
+        synthetic,
         debug,
     )
 }

@@ -24,9 +24,10 @@ def full_settings(preset: str, stage: str) -> FusionSettings:
         SettingsError: There is no such preset.
     """
     model = dataclasses.replace(preset_settings(preset), network=stage)
-    data, train = (
-        debug(stage) if preset == "debug" else authors(stage) if preset.endswith("-authors") else paper(stage, model)
-    )
+    if preset in ("debug", "synthetic"):
+        data, train = debug(stage) if preset == "debug" else synthetic()
+    else:
+        data, train = authors(stage) if preset.endswith("-authors") else paper(stage, model)
     if preset == "debug":  # flow of a pixel or less is weak beside a bound of 20
         model = dataclasses.replace(model, init_spatial=1.0, init_temporal=6.0)
     single = {"num_chunks": 1, "num_test_clips": 25} if stage != "fused" else {}
@@ -68,6 +69,20 @@ def authors(stage: str) -> tuple[DataSettings, TrainSettings]:
         case _:
             return data, dataclasses.replace(train, rates=FUSED_RATES, num_epochs=5, passes=10, batch_size=96)
     return data, dataclasses.replace(train, batch_size=128, videos_at_once=16, **changes)  # type: ignore[arg-type]
+
+
+def synthetic() -> tuple[DataSettings, TrainSettings]:
+    """Whole frames of 96 pixels, not mirrored, since left and right are classes of the pretext task.
+
+    With tau 10 a clip of five stacks holds both phases. See docs/proof.md for how the rate was chosen.
+    """
+    data = DataSettings(
+        crop_size=96, jitter=0.0, flip=False, test_flip=False, tau_min=10, tau_max=10, test_tau=10, num_test_clips=1
+    )
+    train = TrainSettings(
+        val="none", batch_size=32, videos_at_once=32, rates="6x2e-2,2x2e-3", weight_decay=1e-4, num_epochs=8
+    )
+    return data, train
 
 
 def debug(stage: str) -> tuple[DataSettings, TrainSettings]:

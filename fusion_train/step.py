@@ -14,6 +14,7 @@ from flowprep.errors import FlowprepError
 from fusion_train.config import FusionSettings
 from fusion_train.data.augment import network_inputs
 from fusion_train.data.batch import ClipBatch
+from fusion_train.data.maps import MapBatch
 from fusion_train.models.two_stream import Network
 from fusion_train.runtime import Runtime
 
@@ -25,7 +26,10 @@ class TrainingDivergedError(FlowprepError, ArithmeticError):
 @final
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Clips that pass through the network at once: rgb (B, T, 3, H, W), flow (B, T, 2L, H, W), labels int64 (B,)."""
+    """Clips that pass through the network at once: rgb (B, T, 3, H, W), flow (B, T, 2L, H, W), labels int64 (B,).
+
+    In the place of images there may be maps of frozen layers, (B, T, C, h, w) of each stream.
+    """
 
     ids: tuple[str, ...]
     rgb: Tensor | None
@@ -33,7 +37,7 @@ class Part:
     labels: Tensor
 
     @classmethod
-    def of(cls, batch: ClipBatch, device: torch.device) -> Part:
+    def of(cls, batch: ClipBatch | MapBatch, device: torch.device) -> Part:
         """The clips of a batch, resized and mirrored on the device."""
         rgb, flow = network_inputs(batch, device)
         return cls(batch.ids, rgb, flow, batch.labels.to(device))

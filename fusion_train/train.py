@@ -18,6 +18,7 @@ from fusion_train.bilinear import fit_classifier, has_svm, trains_by_descent
 from fusion_train.checkpoint import Checkpoint, data_fingerprint
 from fusion_train.config import FusionSettings
 from fusion_train.data.dataset import ClipDataset
+from fusion_train.data.maps import FrozenMaps
 from fusion_train.data.splits import read_parts
 from fusion_train.evaluate import score, tables_of
 from fusion_train.late_fusion import fuse
@@ -36,7 +37,13 @@ Report = Callable[[Mapping[str, Any]], None]
 
 
 def train(
-    store: Store, settings: FusionSettings, folder: Path, *, runtime: Runtime, report: Report | None = None
+    store: Store,
+    settings: FusionSettings,
+    folder: Path,
+    *,
+    runtime: Runtime,
+    report: Report | None = None,
+    maps: Mapping[str, FrozenMaps] | None = None,
 ) -> Path:
     """Train a network, or go on with what `folder` has begun. Returns the path of the trained network.
 
@@ -46,6 +53,7 @@ def train(
         folder: Gets `last.pt`, `network.pt`, `log.jsonl` and `log.csv`.
         runtime: This process. All processes of torchrun call this.
         report: Called with each line of the log, before them with where initial weights come from, under `initial`.
+        maps: Of the frozen layers, by stream, in the place of images; see `fusion_train.frozen`.
 
     Raises:
         SettingsError: Settings do not fit each other, the store, or what has been begun.
@@ -56,8 +64,8 @@ def train(
     check_trains(settings)
     parts = read_parts(store, options.split, validation=options.val, share=options.val_share, seed=options.seed)
     streams = streams_of(settings.model)
-    dataset = ClipDataset(store, parts.train, settings.data, streams=streams)
-    validation = _validation(store, parts.validation, settings)
+    dataset = ClipDataset(store, parts.train, settings.data, streams=streams, maps=maps)
+    validation = _validation(store, parts.validation, settings, maps)
     classes, manifest = read_splits(store.path).classes, data_fingerprint(store)
     begun = Checkpoint.load(last) if last.exists() else None
 
@@ -147,11 +155,13 @@ def _fit_svm(
     return row
 
 
-def _validation(store: Store, ids: tuple[str, ...], settings: FusionSettings) -> ClipDataset | None:
+def _validation(
+    store: Store, ids: tuple[str, ...], settings: FusionSettings, maps: Mapping[str, FrozenMaps] | None
+) -> ClipDataset | None:
     if not ids:
         return None
     data = dataclasses.replace(settings.data, num_test_clips=settings.train.num_val_clips, test_flip=False)
-    return ClipDataset(store, ids, data, streams=streams_of(settings.model))
+    return ClipDataset(store, ids, data, streams=streams_of(settings.model), maps=maps)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,8 @@ from fusion_train.config import FusionSettings, ModelSettings
 from fusion_train.data.batch import ClipBatch
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.loader import ClipLoader
+from fusion_train.data.maps import MapBatch
+from fusion_train.frozen import give_maps
 from fusion_train.models.two_stream import Network
 from fusion_train.runtime import Runtime
 from fusion_train.schedule import Schedule
@@ -45,6 +47,7 @@ class Training:
         self.stepper = Stepper(network, settings, runtime)
         self.network = self.stepper.network
         self.optimiser = self.stepper.optimiser
+        give_maps(self.network, dataset.maps)
         self.settings = settings
         self.runtime = runtime
         self.schedule = Schedule(train)
@@ -69,7 +72,7 @@ class Training:
         if train.reset_momentum and self.step == self.schedule.epoch * self.steps_per_epoch:
             self.optimiser.state.clear()
 
-    def batches(self) -> Iterator[Iterator[ClipBatch]]:
+    def batches(self) -> Iterator[Iterator[ClipBatch | MapBatch]]:
         """For each step that is left of this epoch its batches. What fills no step at a pass's end is left out."""
         last_pass = (self.schedule.epoch + 1) * self.settings.train.passes
         steps_per_pass = self.steps_per_epoch // self.settings.train.passes
@@ -82,7 +85,7 @@ class Training:
             given.close()  # type: ignore[attr-defined]
             self.loader.epoch, self.loader.batch = self.step // steps_per_pass, 0
 
-    def take_step(self, batches: Iterator[ClipBatch]) -> Step:
+    def take_step(self, batches: Iterator[ClipBatch | MapBatch]) -> Step:
         """One step of gradient descent.
 
         Raises:

@@ -20,19 +20,23 @@ from torch.nn import functional
 
 from fusion_train.data.batch import ClipBatch, Crops
 from fusion_train.data.canvas import Canvases
+from fusion_train.data.maps import MapBatch
 
 _CANVASES = Canvases()
 """Memory of inputs on the CPU."""
 
 
 def network_inputs(
-    batch: ClipBatch, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    batch: ClipBatch | MapBatch, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor | None, Tensor | None]:
     """What a network takes: rgb (B, T, 3, H, W) and flow (B, T, 2L, H, W), u and v interleaved, 0..255.
 
-    A stream that the batch has not is None. A mirrored u may be 256 or -1 (see the note above).
+    A stream that the batch has not is None. A mirrored u may be 256 or -1 (see the note above). Of a batch of maps
+    these are what comes out.
     """
     batch = batch.to(device)
+    if isinstance(batch, MapBatch):
+        return batch.rgb, batch.flow
     return _rgb(batch, dtype), _flow(batch, dtype)
 
 

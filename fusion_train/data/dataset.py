@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -17,8 +17,10 @@ from fusion_train.data import clips
 from fusion_train.data.clips import Indices
 from fusion_train.data.draws import Draws
 from fusion_train.data.geometry import Crop, evaluation_size, training_crop
+from fusion_train.data.maps import FrozenMaps
 
 STREAMS = ("rgb", "flow")
+MID_GREY = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +55,17 @@ class ClipDataset:
     """Videos of an open store, by id, for a network that uses one stream or both.
 
     Videos without a frame that has what its chunk needs are left out, and stand in `skipped`. Threads may share it.
+    With `maps`, by stream, a loader gives these in the place of images.
     """
 
     def __init__(
-        self, store: Store, ids: Sequence[str], settings: DataSettings, *, streams: Sequence[str] = STREAMS
+        self,
+        store: Store,
+        ids: Sequence[str],
+        settings: DataSettings,
+        *,
+        streams: Sequence[str] = STREAMS,
+        maps: Mapping[str, FrozenMaps] | None = None,
     ) -> None:
         """Raises SettingsError for wrong streams, StoreError if the store lacks one, DatasetError if no video fits."""
         if not streams or not set(streams) <= set(STREAMS):
@@ -74,6 +83,7 @@ class ClipDataset:
         if not found:
             raise DatasetError(f"none of the {len(ids)} videos from {store.path} has a clip to train on")
         self.videos = tuple(found.values())
+        self.maps = None if maps is None else {stream: maps[stream] for stream in self.streams}
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -119,11 +129,19 @@ class ClipDataset:
         size = evaluation_size(video.height, video.width, self.settings)
         return self._plan(video, times, (False,) * len(times), whole, size)
 
+    def plan_frames(self, index: int, times: Sequence[int]) -> Plan:
+        """Each of these times as a clip of one chunk, whole images as in evaluation."""
+        video = self.videos[index]
+        whole = Crop(top=0, left=0, height=video.height, width=video.width)
+        size = evaluation_size(video.height, video.width, self.settings)
+        return self._plan(video, np.array(times, np.int64)[:, None], (False,) * len(times), whole, size)
+
     def _valid_times(self, video: StoredClip) -> range:
+        used = STREAMS if self.settings.same_clips else self.streams
         return clips.valid_times(
-            num_images=video.num_frames if "rgb" in self.streams else None,
+            num_images=video.num_frames if "rgb" in used else None,
             first_image=self.store.first_image,
-            num_flows=video.num_flows if "flow" in self.streams else None,
+            num_flows=video.num_flows if "flow" in used else None,
             stack_length=self.settings.stack_length,
         )
 
@@ -149,8 +167,12 @@ class ClipDataset:
     def decode(self, plan: Plan, rgb: NDArray[np.uint8] | None, flow: NDArray[np.uint8] | None) -> None:
         """Decode what is planned, each JPEG once: rgb (images, H, W, 3) and flow (images, H, W, 4) of the crop's size.
 
-        Raises StoreError that names the video where the store is damaged.
+        A stream that is to be blank is not decoded. Raises StoreError that names the video where the store is damaged.
         """
+        if rgb is not None and self.settings.blank == "rgb":
+            rgb[:], rgb = MID_GREY, None
+        if flow is not None and self.settings.blank == "flow":
+            flow[:], flow = self.flow_zero, None
         crop = plan.crop
         rows, columns = slice(crop.top, crop.top + crop.height), slice(crop.left, crop.left + crop.width)
         if rgb is not None:

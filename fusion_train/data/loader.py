@@ -26,6 +26,7 @@ from fusion_train.data.batch import ClipBatch, Crops
 from fusion_train.data.canvas import Canvases
 from fusion_train.data.clips import Indices
 from fusion_train.data.dataset import ClipDataset, Plan
+from fusion_train.data.maps import MapBatch, map_batch
 
 
 @final
@@ -123,27 +124,26 @@ class ClipLoader:
             "videos_sha256": hashlib.sha256(ids).hexdigest(),
         }
 
-    def __iter__(self) -> Iterator[ClipBatch]:
+    def __iter__(self) -> Iterator[ClipBatch | MapBatch]:
         """The batches that are left of this pass."""
         plans = self._plans()
-        begun: deque[tuple[ClipBatch, list[tuple[Plan, Future[None]]]]] = deque()
+        begun: deque[tuple[ClipBatch | MapBatch, list[tuple[Plan, Future[None]]]]] = deque()
         pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="clips")
         self.seconds_waited, self.seconds_total = 0.0, 0.0
         try:
             while True:
                 start = self._asked = time.perf_counter()
                 while len(begun) < self.num_ahead and (batch_plans := next(plans, None)) is not None:
-                    batch = empty_batch(self.dataset, batch_plans, self._canvases)
-                    begun.append((batch, self._submit(pool, batch, batch_plans)))
+                    begun.append(self._begin(pool, batch_plans))
                 if not begun:
                     break
                 batch, tasks = begun.popleft()
-                for plan, task in tasks:
-                    _finish(plan, task)
+                while tasks:
+                    _finish(*tasks.pop(0))
                 given = time.perf_counter()
                 self.seconds_waited += given - start
                 self.batch += 1
-                del tasks, task  # they hold the batch
+                del tasks
                 yield batch
                 del batch
                 self.seconds_total += time.perf_counter() - start
@@ -170,10 +170,14 @@ class ClipLoader:
             )
             yield [self.dataset.plan_training(k, seed=self.seed, epoch=epoch) for k in places]
 
-    def _submit(
-        self, pool: ThreadPoolExecutor, batch: ClipBatch, plans: Sequence[Plan]
-    ) -> list[tuple[Plan, Future[None]]]:
-        return [
+    def _begin(
+        self, pool: ThreadPoolExecutor, plans: Sequence[Plan]
+    ) -> tuple[ClipBatch | MapBatch, list[tuple[Plan, Future[None]]]]:
+        """A batch, and what is still to be done for it."""
+        if self.dataset.maps is not None:
+            return map_batch(plans, self.dataset.maps), []
+        batch = empty_batch(self.dataset, plans, self._canvases)
+        return batch, [
             (plan, pool.submit(self.dataset.decode, plan, rgb, flow))
             for plan, rgb, flow in zip(plans, _arrays(batch.rgb, plans), _arrays(batch.flow, plans), strict=True)
         ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fusion_train.models.layers import Backbone
 from fusion_train.models.resnet import RESNET50, RESNET50_CAFFE
-from fusion_train.models.vgg import DEBUG, VGG16, VGGM, VGGM_TEMPORAL
+from fusion_train.models.vgg import DEBUG, SYNTHETIC, VGG16, VGGM, VGGM_TEMPORAL
 
-_TABLES = {backbone.name: backbone for backbone in (VGG16, VGGM, RESNET50, RESNET50_CAFFE, DEBUG)}
+_TABLES = {backbone.name: backbone for backbone in (VGG16, VGGM, RESNET50, RESNET50_CAFFE, SYNTHETIC, DEBUG)}
 
 
 def backbone_of(name: str, stream: str) -> Backbone:

@@ -9,11 +9,12 @@ from flowprep.errors import SettingsError
 from fusion_train.models.stream import Stream
 
 
-def check_pair(rgb: Tensor | None, flow: Tensor | None) -> int:
+def check_pair(rgb: Tensor | None, flow: Tensor | None, *, equal_sizes: bool = True) -> int:
     """The number of clips B.
 
     Raises:
-        SettingsError: Neither is given, or they are not 5-dimensional, empty, or of unequal B, T, H, W.
+        SettingsError: Neither is given, or they are not 5-dimensional, empty, or of unequal B, T or, with
+            `equal_sizes`, H, W.
     """
     given = {name: tensor for name, tensor in (("rgb", rgb), ("flow", flow)) if tensor is not None}
     if not given:
@@ -24,7 +25,7 @@ def check_pair(rgb: Tensor | None, flow: Tensor | None) -> int:
         if tensor.dtype != torch.uint8 and not tensor.dtype.is_floating_point:
             raise SettingsError(f"`{name}` must be uint8 or float of 0..255, got {tensor.dtype}")
     if rgb is not None and flow is not None:
-        shapes = [(*tensor.shape[:2], *tensor.shape[3:]) for tensor in (rgb, flow)]
+        shapes = [(*tensor.shape[:2], *(tensor.shape[3:] if equal_sizes else ())) for tensor in (rgb, flow)]
         if shapes[0] != shapes[1]:
             raise SettingsError(f"`rgb` and `flow` must have equal B, T, H and W, got {shapes[0]} and {shapes[1]}")
     return next(iter(given.values())).shape[0]

@@ -17,7 +17,7 @@ from fusion_train.models.fusion import BilinearFusion, ConcatFusion, ConvFusion,
 from fusion_train.models.inputs import check_pair, clip_maps
 from fusion_train.models.layers import by_clip
 from fusion_train.models.plan import Point, plan
-from fusion_train.models.stream import Stream
+from fusion_train.models.stream import Stream, index_of
 
 Logits = dict[str, Tensor]
 
@@ -31,6 +31,8 @@ class Network(nn.Module):
         self.num_classes = num_classes
         self.frozen: dict[str, int] = {}
         """By stream, how many of its first layers are frozen: they keep no activations and get no gradient."""
+        self.passed: dict[str, int] = {}
+        """By stream, how many of its first layers the inputs have passed already: they are maps then, not images."""
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -59,7 +61,7 @@ class Network(nn.Module):
 
         Losses of 2D pooling are taken on these, as the authors repeat the label for every chunk.
         """
-        batch_size = check_pair(rgb, flow)
+        batch_size = check_pair(rgb, flow, equal_sizes=not self.passed)
         maps = self._towers(rgb, flow, batch_size)
         return {name: by_clip(out.float().mean((2, 3)), batch_size) for name, out in maps.items()}
 
@@ -76,7 +78,10 @@ class Network(nn.Module):
 
     def _num_frozen(self, name: str, backprop_to: str) -> int:
         """How many layers of a stream are frozen."""
-        return len(self.streams[name].backbone.layers) - 1 if backprop_to == "prediction" else 0
+        backbone = self.streams[name].backbone
+        if backprop_to == "at":
+            return 1 + index_of(backbone, self.settings.fusion_points[0][name == "temporal"], name)
+        return len(backbone.layers) - 1 if backprop_to == "prediction" else 0
 
     def train(self, mode: bool = True) -> Self:
         """As PyTorch's; statistics of batch normalisation that are frozen stay as they are."""
@@ -97,11 +102,19 @@ class Network(nn.Module):
         """Layers `start` to `stop` (excluded) of a stream; those that are frozen leave no trace for gradients."""
         stream = self.streams[name]
         stop = len(stream.layers) if stop is None else stop
+        start = min(max(start, self.passed.get(name, 0)), stop)
         frozen = min(max(self.frozen[name], start), stop)
         if frozen > start:
             with torch.no_grad():
                 maps = stream.run(maps, batch_size, start, frozen)
         return stream.run(maps, batch_size, frozen, stop) if frozen < stop else maps
+
+    def _entering(self, name: str, inputs: Tensor | None) -> Tensor:
+        """What enters a stream, as (B*T, C, H, W): images, checked, or maps of layers that they have passed."""
+        stream = self.streams[name]
+        if name in self.passed and inputs is not None:
+            return inputs.flatten(0, 1)
+        return clip_maps(name, inputs, stream)
 
 
 @final
@@ -116,7 +129,7 @@ class SingleStream(Network):
 
     def _towers(self, rgb: Tensor | None, flow: Tensor | None, batch_size: int) -> Logits:
         name = self.settings.network
-        images = clip_maps(name, rgb if name == "spatial" else flow, self.streams[name])
+        images = self._entering(name, rgb if name == "spatial" else flow)
         return {name: self._run(name, images, batch_size)}
 
 
@@ -150,7 +163,7 @@ class FusedNetwork(Network):
         self.set_backprop(settings.backprop_to)
 
     def _num_frozen(self, name: str, backprop_to: str) -> int:
-        if backprop_to == "fusion":
+        if backprop_to in ("fusion", "at"):
             point = self.plan.points[0]
             return 1 + (point.spatial if name == "spatial" else point.temporal)
         return min(super()._num_frozen(name, backprop_to), len(self.streams[name].layers))
@@ -176,8 +189,8 @@ class FusedNetwork(Network):
 
     def _joined(self, rgb: Tensor | None, flow: Tensor | None, batch_size: int) -> tuple[Tensor, Tensor]:
         """The fused map after the last fusion, and the temporal one there."""
-        spatial = clip_maps("spatial", rgb, self.spatial)
-        temporal = clip_maps("temporal", flow, self.temporal)
+        spatial = self._entering("spatial", rgb)
+        temporal = self._entering("temporal", flow)
         done = 0, 0
         for point, fusion in zip(self.plan.points, self.fusions, strict=True):
             spatial = self._run("spatial", spatial, batch_size, done[0], point.spatial + 1)

@@ -1,4 +1,4 @@
-"""VGG-16 (Simonyan and Zisserman, ICLR 2015), VGG-M-2048 (Chatfield et al., BMVC 2014), and a small net like them.
+"""VGG-16 (Simonyan and Zisserman, ICLR 2015), VGG-M-2048 (Chatfield et al., BMVC 2014), and small nets like them.
 
 Names are MatConvNet's; `x` features of the authors' files are these layers' outputs. Fully connected layers are
 convolutions, dropout follows fc6 and fc7.
@@ -52,6 +52,17 @@ def _vggm(with_norm2: bool) -> Iterator[Layer]:
     yield Layer("fc8", "conv", -1)
 
 
+def _synthetic() -> Iterator[Layer]:
+    yield from _conv("1", 16, kernel=5, stride=2, padding=2)  # 48x48 of 96x96
+    yield Layer("pool1", "max", kernel=2, stride=2)  # 24
+    yield from _conv("2", 24, kernel=3, padding=1)
+    yield Layer("pool2", "max", kernel=2, stride=2)  # 12
+    yield from _conv("3", 16, kernel=3, padding=1)
+    yield Layer("pool3", "max", kernel=2, stride=2)  # 6
+    yield from _full(4, 64, kernel=2)
+    yield Layer("fc5", "conv", -1)
+
+
 def _debug() -> Iterator[Layer]:
     yield from _conv("1", 16, kernel=5, stride=2, padding=2)
     yield Layer("pool1", "max", kernel=2, stride=2)
@@ -67,4 +78,5 @@ VGG16 = Backbone("vgg16", tuple(_vgg16()), min_size_px=224)
 VGGM = Backbone("vggm", tuple(_vggm(with_norm2=True)), min_size_px=224)
 VGGM_TEMPORAL = Backbone("vggm", tuple(_vggm(with_norm2=False)), min_size_px=224)
 """Without norm2, as in Simonyan and Zisserman's temporal net (NIPS 2014)."""
+SYNTHETIC = Backbone("synthetic", tuple(_synthetic()), min_size_px=32)
 DEBUG = Backbone("debug", tuple(_debug()), min_size_px=32)

@@ -43,6 +43,7 @@ def of_both(layers: set[str]) -> set[str]:
     ("backprop_to", "expected"),
     [
         ("fusion", of_both(ABOVE) | {"fusions.0.conv"}),
+        ("at", of_both(ABOVE) | {"fusions.0.conv"}),
         ("prediction", of_both({"fc5"})),
         ("input", of_both(BELOW | ABOVE) | {"fusions.0.conv"}),
     ],
@@ -70,6 +71,16 @@ def test_single_streams_are_trained_whole_or_at_the_top(network: str) -> None:
     names = {f"{network}.{layer}" for layer in BELOW | ABOVE}
     assert trained(debug_network(network=network, backprop_to="fusion")) == names
     assert trained(debug_network(network=network, backprop_to="prediction")) == {f"{network}.fc5"}
+
+
+@pytest.mark.parametrize("network", ["spatial", "temporal"])
+def test_single_streams_may_be_frozen_where_fused_ones_are(network: str) -> None:
+    assert trained(debug_network(network=network, backprop_to="at")) == {f"{network}.{layer}" for layer in ABOVE}
+    conv2_up = {f"{network}.{layer}" for layer in {"conv3", *ABOVE}}
+    unequal = debug_network(
+        network=network, backprop_to="at", at="relu2:relu1" if network == "spatial" else "relu1:relu2"
+    )
+    assert trained(unequal) == conv2_up
 
 
 def test_depth_can_be_changed_during_training() -> None:
