@@ -352,8 +352,10 @@ class VideoReader:
             self._flag("interlaced", "frames are interlaced; fields of one frame are of different times")
 
     def _evidence(self) -> Evidence:
-        duration = self._stream.duration
-        container = self._container.duration
+        duration, container = self._stream.duration, self._container.duration
+        is_encrypted = False
+        with contextlib.suppress(UnicodeDecodeError):  # the tag is damaged
+            is_encrypted = self._context.codec_tag in ("encv", "drmi")
         return Evidence(
             extent=self._extent,
             announced_frames=self._stream.frames,
@@ -362,7 +364,7 @@ class VideoReader:
             num_decoded=self._num_decoded,
             num_corrupt=self._num_corrupt,
             num_errors=self._num_errors,
-            is_encrypted=self._context.codec_tag in ("encv", "drmi"),
+            is_encrypted=is_encrypted,
             start_seconds=(self._stream.start_time or 0) * self._time_base,
             last_packet_end_seconds=self._last_packet_end,
             stream_duration_seconds=float(duration * self._time_base) if duration else None,

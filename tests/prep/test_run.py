@@ -1,7 +1,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -94,21 +94,6 @@ def extract_one(videos: Path, publisher: Publisher) -> Row:
             publisher,
             attempt="a",
         )
-
-
-def test_a_file_that_changes_under_the_reader_is_found(
-    videos: Path, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = pipeline.extract_frames
-
-    def meddled(*arguments: Any) -> Row:
-        row = real(*arguments)
-        path = videos / "a" / "x.avi"
-        path.write_bytes(path.read_bytes() + b"x")
-        return row
-
-    monkeypatch.setattr(pipeline, "extract_frames", meddled)
-    assert extract_one(videos, publisher).reasons[0].code == "changed"
 
 
 def test_unexpected_errors_cost_one_video(videos: Path, publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
