@@ -59,7 +59,7 @@ def make_files(canary: Canary, folder: Path) -> dict[str, str]:
     bad_files.refers_to(plain, folder / "alias.mov", path)
     plain.unlink()
     expected = dict.fromkeys(texts, "format_refused")
-    expected |= {name: "format_refused" for name in ("image.png", "image.mp4", "moving.gif")}
+    expected |= dict.fromkeys(("image.png", "image.mp4", "moving.gif"), "format_refused")
     expected |= {"manifest.mpd": _demuxed("dash"), "alias.mov": "no_video"}
     return expected | {item.name: "not_video" for item in folder.iterdir() if ":" in item.name}
 

@@ -392,7 +392,16 @@ def test_of_a_tree_of_another_tool_only_the_books_are_mended(videos: Path, tmp_p
     [
         ("jpeg", flip("manifest.jsonl", 0.01), True),  # with its header right the manifest would have its checksum
         ("jpeg", both(flip("manifest.jsonl", 0.01), flip("manifest.jsonl", 0.5)), True),
-        ("jpeg", both(edit("manifest.jsonl", '"quality":95', '"quality":96'), flip("manifest.jsonl", 0.9)), False),
+        ("jpeg", both(edit("manifest.jsonl", '"quality":95', '"quality":96'), flip("manifest.jsonl", 0.9)), True),
+        (  # a store of before settings had a checksum
+            "jpeg",
+            both(
+                edit_lines(".flowprep/settings.json", lambda lines: lines[:1]),
+                edit("manifest.jsonl", '"quality":95', '"quality":96'),
+                flip("manifest.jsonl", 0.9),
+            ),
+            False,
+        ),
         ("jpeg", both(edit(".flowprep/settings.json", '"quality":95', '"quality":96'), flip("manifest.jsonl")), False),
         ("hdf5", both(edit(".flowprep/settings.json", '"quality":95', '"quality":96'), flip("manifest.jsonl")), True),
         (
@@ -406,7 +415,7 @@ def test_of_a_tree_of_another_tool_only_the_books_are_mended(videos: Path, tmp_p
         ),
     ],
 )
-def test_settings_are_believed_that_two_say_or_one_proves(
+def test_settings_are_believed_that_two_say_or_a_checksum_proves(
     format: str, change: Change, is_proven: bool, videos: Path, tmp_path: Path
 ) -> None:
     store = make_store(tmp_path / "store", videos, cheap_settings(format))
