@@ -306,8 +306,8 @@ class VideoReader:
                 if packet.size or packet.dts is not None:
                     self._num_packets += 1
                 yield packet
-        except av.FFmpegError as error:
-            if error.errno in (*_DISK_ERRORS, errno.ENOMEM):
+        except (av.FFmpegError, IndexError) as error:  # PyAV knows no stream that turns up after the header
+            if isinstance(error, av.FFmpegError) and error.errno in (*_DISK_ERRORS, errno.ENOMEM):
                 raise source.failure_of(OSError(error.errno, str(error))) from error
             self._num_errors += 1
 

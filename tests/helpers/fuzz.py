@@ -37,8 +37,8 @@ INNOCENT_EVERY = 20
 POLICIES = ("fail", "keep-flagged")
 MEMORY_GIB = 0.5
 STALL_SECONDS = 20.0
-LOST = frozenset({"crash", "timeout", "memory"})
-"""How an attempt ends that has cost the process that made it."""
+DEATHS = frozenset({"crash", "timeout"})
+"""How an attempt ends whose process died or had to be killed. One that says `memory` has met its limit and ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,7 @@ class Outcome:
     state: str
     reasons: tuple[str, ...]
     attempts: tuple[str, ...]
+    details: tuple[str, ...]
     digest: str = ""
 
     @property
@@ -115,6 +116,7 @@ def run_batch(clips: Mapping[str, Sequence[bytes]], seeds: Sequence[int], policy
                 state=str(row.state),
                 reasons=tuple(reason.code for reason in row.reasons),
                 attempts=tries[row.id],
+                details=tuple(reason.detail for reason in row.reasons),
                 digest=row.stream_sha256.get("rgb", ""),
             )
 
@@ -128,13 +130,13 @@ class Tally:
     num_innocents_lost: int = 0
     states: Counter[str] = dataclasses.field(default_factory=Counter)
     reasons: Counter[str] = dataclasses.field(default_factory=Counter)
-    lost_attempts: Counter[str] = dataclasses.field(default_factory=Counter)
+    memory_attempts: int = 0
     crashers: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     digests: dict[int, str] = dataclasses.field(default_factory=dict)
 
     def add(self, outcome: Outcome) -> None:
         """Count one file; sound ones must be stored, with the same images each time."""
-        self.lost_attempts.update(attempt for attempt in outcome.attempts if attempt in LOST)
+        self.memory_attempts += outcome.attempts.count("memory")
         if outcome.is_innocent:
             self.num_innocents += 1
             expected = self.digests.setdefault(outcome.clip, outcome.digest)
@@ -144,9 +146,10 @@ class Tally:
         self.num_files += 1
         self.states[outcome.state] += 1
         self.reasons.update(outcome.reasons)
-        if LOST & set(outcome.attempts) or "internal" in outcome.reasons:
+        was_killed = any("SIGKILL" in detail for detail in outcome.details)
+        if DEATHS & set(outcome.attempts) or was_killed or "internal" in outcome.reasons:
             crasher = {"seed": outcome.seed, "policy": outcome.policy, "attempts": outcome.attempts}
-            self.crashers.append({**crasher, "reasons": outcome.reasons})
+            self.crashers.append({**crasher, "details": outcome.details})
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -198,8 +201,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     result = campaign(given.files, given.first, given.formats.split(","), given.jobs, given.json)
     for name, form in result["formats"].items():
-        lost = f"; processes lost: {form['lost_attempts']}" if form["lost_attempts"] else ""
-        print(f"{name:10} {form['num_files']:6} files {form['states']}{lost}")
+        print(f"{name:10} {form['num_files']:6} files {form['states']}, {form['memory_attempts']} tries out of memory")
         for crasher in form["crashers"]:
             print(f"{name:10} look at {crasher}")
     print(json.dumps({name: value for name, value in result.items() if name != "formats"}))

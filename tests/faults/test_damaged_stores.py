@@ -1,4 +1,4 @@
-"""A store damaged in every way that there is: `verify` names it, `repair` brings every byte back and redoes no more."""
+"""Cases 71 to 73, a damaged store: `verify` names what is wrong, `repair` brings every byte back and redoes no more."""
 
 from __future__ import annotations
 
@@ -363,7 +363,7 @@ def redone_in(store: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(("format", "damage"), CASES, ids=lambda value: str(value).replace(" ", "-"))
-def test_damage_is_named_and_mended(
+def test_case_71_72_73_damage_is_named_and_mended(
     format: str, damage: Damage, videos: Path, stores: dict[str, Path], tmp_path: Path
 ) -> None:
     pristine, store = store_bytes(stores[format]), tmp_path / "store"
@@ -395,7 +395,7 @@ def test_damage_is_named_and_mended(
 
 
 @pytest.mark.parametrize("format", ["jpeg", "hdf5"])
-def test_of_several_damages_none_is_mended_wrongly(
+def test_case_73_of_several_damages_none_is_mended_wrongly(
     format: str, videos: Path, stores: dict[str, Path], tmp_path: Path
 ) -> None:
     table = [*OF_ANY_STORE, *(OF_TREES if format == "jpeg" else OF_SHARDS)]

@@ -1,4 +1,4 @@
-"""Runs that are killed with SIGKILL, at every step of publishing and at any moment, and then resumed."""
+"""Cases 45 to 48 on one machine: SIGKILL at every step of publishing and at any moment, then a resumed run."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def for_each_format(work: Callable[[str, Path], None], tmp_path: Path) -> None:
             done.result()
 
 
-def test_killed_at_each_step_of_publishing(videos: Path, tmp_path: Path, wholes: dict[str, Files]) -> None:
+def test_case_47_killed_at_each_step_of_publishing(videos: Path, tmp_path: Path, wholes: dict[str, Files]) -> None:
     def check(form: str, folder: Path) -> None:
         out = folder / "out"
         middle = PACKING if form == "hdf5" else ("run rename out/timing.h5",)
@@ -172,7 +172,7 @@ def test_killed_at_each_step_of_publishing(videos: Path, tmp_path: Path, wholes:
     for_each_format(check, tmp_path)
 
 
-def test_killed_at_each_step_of_replacing_an_outcome(videos: Path, tmp_path: Path) -> None:
+def test_case_47_killed_at_each_step_of_replacing_an_outcome(videos: Path, tmp_path: Path) -> None:
     def check(form: str, folder: Path) -> None:
         mine, out = folder / "videos", folder / "out"
         shutil.copytree(videos, mine)
@@ -192,7 +192,7 @@ def test_killed_at_each_step_of_replacing_an_outcome(videos: Path, tmp_path: Pat
 
 
 @FORMATS
-def test_a_child_that_is_killed_at_each_step_costs_no_video(
+def test_case_46_and_48_a_child_killed_at_each_step_costs_no_video(
     videos: Path, tmp_path: Path, wholes: dict[str, Files], form: str
 ) -> None:
     """One run, whose child is killed over and over: each video has its second try, and none a third."""
@@ -206,7 +206,7 @@ def test_a_child_that_is_killed_at_each_step_costs_no_video(
     assert 1 < sum(len(event["attempts"]) for event in events) - NUM_GOOD <= len(steps)
 
 
-def test_killed_at_random_moments(videos: Path, tmp_path: Path, wholes: dict[str, Files]) -> None:
+def test_case_45_and_56_killed_at_random_moments(videos: Path, tmp_path: Path, wholes: dict[str, Files]) -> None:
     """Runs of two workers, in turns into shards and trees; each store is resumed until it is finished."""
     start = time.monotonic()
     flowprep(*arguments(videos, tmp_path / "out", "hdf5", jobs=2), expect=1)
