@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test lint docs bench clean
+.PHONY: help setup demo test lint docs bench fuzz clean
 
 help:
 	@echo "make demo   extract flow from synthetic videos and show the result"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint   ruff and mypy alone"
 	@echo "make docs   write the generated pages of docs/ anew"
 	@echo "make bench  measure, see docs/benchmarks/"
+	@echo "make fuzz   10,000 mutated videos a format, see docs/faults.md; FUZZ=\"--files N --formats A,B\""
 
 setup: $(STAMP)
 
@@ -44,6 +45,9 @@ bench: setup
 	$(BIN)/python benchmarks/bench_loader.py
 	$(BIN)/python benchmarks/bench_tvl1.py all
 	$(BIN)/python benchmarks/bench_help.py
+
+fuzz: setup
+	PYTHONPATH=tests $(BIN)/python -m helpers.fuzz $(FUZZ)
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -172,8 +172,7 @@ class VideoReader:
         return VideoError("too_large", f"{width}x{height} has more than {limit} pixels; raise --max-pixels")
 
     def _duration_seconds(self) -> float | None:
-        duration = self._stream.duration
-        if duration:
+        if duration := self._stream.duration:
             return float(duration * self._time_base)
         return self._container.duration / av.time_base if self._container.duration else None
 
@@ -234,8 +233,7 @@ class VideoReader:
         start = self._cut.start_seconds - _TOLERANCE_SECONDS if self._cut else float("-inf")
         size: tuple[int, int] | None = None
         in_segment = self._cut is None or self._cut.start_seconds <= 0
-        pending_gap = False
-        stopped = False
+        pending_gap = stopped = False
         for packet in self._packets():
             if integrity.has_hole(packet, self._context.name):
                 self._num_errors += in_segment
@@ -306,8 +304,10 @@ class VideoReader:
                 if packet.size or packet.dts is not None:
                     self._num_packets += 1
                 yield packet
-        except (av.FFmpegError, IndexError) as error:  # PyAV knows no stream that turns up after the header
-            if isinstance(error, av.FFmpegError) and error.errno in (*_DISK_ERRORS, errno.ENOMEM):
+        except IndexError:  # last of all PyAV flushes streams that have turned up after the header, and finds none
+            return
+        except av.FFmpegError as error:
+            if error.errno in (*_DISK_ERRORS, errno.ENOMEM):
                 raise source.failure_of(OSError(error.errno, str(error))) from error
             self._num_errors += 1
 

@@ -17,7 +17,7 @@ ONE_MACHINE = {*range(1, 50), *range(65, 77), 81, 86, 87, 89}
 _NAME = re.compile(r"test_case_((?:\d\d_(?:and_)?)+)[a-z]")
 
 
-def tests_by_case() -> dict[int, list[str]]:
+def numbered_tests() -> dict[int, list[str]]:
     """Names of tests by the numbers in them."""
     found = defaultdict(list)
     for path in sorted(path for path in FAULTS.glob("test_*.py") if not path.name.startswith("test_dask_")):
@@ -37,11 +37,11 @@ def table() -> dict[int, tuple[str, str]]:
 
 
 def test_each_case_of_one_machine_has_a_test() -> None:
-    assert sorted(ONE_MACHINE - tests_by_case().keys()) == []
+    assert sorted(ONE_MACHINE - numbered_tests().keys()) == []
 
 
 def test_the_document_names_each_case_and_the_files_of_its_tests() -> None:
-    rows, tests = table(), tests_by_case()
+    rows, tests = table(), numbered_tests()
     assert rows.keys() >= ONE_MACHINE
     for number in ONE_MACHINE:
         named = set(re.findall(r"`(test_\w+\.py)`", rows[number][1]))
@@ -49,5 +49,5 @@ def test_the_document_names_each_case_and_the_files_of_its_tests() -> None:
 
 
 def test_numbers_in_names_are_those_of_cases() -> None:
-    assert [number for number in tests_by_case() if not 1 <= number <= 89] == []
-    assert any(len(tests) > 1 for tests in tests_by_case().values())
+    assert [number for number in numbered_tests() if not 1 <= number <= 89] == []
+    assert any(len(tests) > 1 for tests in numbered_tests().values())
