@@ -37,7 +37,6 @@ _REORDERED = 4  # frames by which coding order may differ from display order in 
 _SEEK_AHEAD_FRAMES = 16  # the most that H.264 and HEVC reorder
 _TOLERANCE_SECONDS = 1e-6
 _MIN_FRAME_BYTES = 8
-_DISK_ERRORS = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO})
 _SEEKABLE = ("mp4", "matroska")  # containers whose time stamps and indices can be trusted for seeking
 _RGB_FLAGS = Interpolation.BICUBIC | Interpolation.BITEXACT
 """swscale's flags. With them RGB is bit for bit what OpenCV's VideoCapture gives (measured on the data sets' clips)."""
@@ -114,8 +113,8 @@ class VideoReader:
     def _open_failure(self, error: av.FFmpegError) -> VideoError:
         if error.errno == errno.EINVAL or self._extent.kind == "playlist":
             return VideoError("format_refused", "this container is not opened; convert the file to MP4, MKV or AVI")
-        if error.errno in _DISK_ERRORS or error.errno in (errno.EACCES, errno.ENOENT, errno.ENOMEM):
-            return source.failure_of(OSError(error.errno, str(error)))
+        if (failure := source.failure_behind(error.errno, self._path)) is not None:
+            return failure
         if not self._extent.kind:
             return VideoError("not_video", "the content is not a video; fetch the file again")
         lost = self._extent.missing_bytes
@@ -307,8 +306,8 @@ class VideoReader:
         except IndexError:  # last of all PyAV flushes streams that have turned up after the header, and finds none
             return
         except av.FFmpegError as error:
-            if error.errno in (*_DISK_ERRORS, errno.ENOMEM):
-                raise source.failure_of(OSError(error.errno, str(error))) from error
+            if (failure := source.failure_behind(error.errno, self._path)) is not None:
+                raise failure from error
             self._num_errors += 1
 
     def _upright_rgb(self, frame: av.VideoFrame) -> NDArray[np.uint8]:

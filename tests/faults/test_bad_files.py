@@ -6,13 +6,14 @@ All files of the table go through one run of the installed command. Cases 24 to 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from helpers.reading import KEEP, PREFIX, read
 from helpers.shared_data import VIDEOS, needs_shared
 
 import flowprep as flowprep_package
-from flowprep import pipeline
+from flowprep import pipeline, source
 from flowprep.config import DecodeSettings, ExtractSettings, FlowSettings, ResizeSettings, RunSettings
 from flowprep.decode import VideoReader
 from flowprep.journal import journals, read_journal
@@ -426,6 +427,24 @@ def test_case_30_error_of_the_disk_while_reading(folder: Path, tmp_path: Path, m
 
     monkeypatch.setattr("flowprep.containers.read_extent", failing)
     failed(extract_one(folder, tmp_path / "out", monkeypatch), "io", "Input/output error")
+
+
+def test_case_30_ffmpeg_says_eio_of_damage_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the file itself is read: only if that fails the disk is to blame."""
+    path = folder / "x.avi"
+    assert source.failure_behind(errno.EIO, path) is None
+    assert source.failure_behind(errno.EINVAL, path) is None
+
+    @contextlib.contextmanager
+    def failing(_: Path) -> Iterator[None]:
+        raise source.failure_of(OSError(errno.EIO, "Input/output error"))
+        yield
+
+    monkeypatch.setattr(source, "opened", failing)
+    for number, code in {errno.EIO: "io", errno.ESTALE: "io", errno.ENOMEM: "memory"}.items():
+        failure = source.failure_behind(number, path)
+        assert failure is not None
+        assert failure.code == code
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,10 @@ DEATHS = frozenset({"crash", "timeout"})
 """How an attempt ends whose process died or had to be killed. One that says `memory` has met its limit and ended."""
 
 
+OURS = frozenset({"internal", "io"})
+"""Reasons that no content may have: an error of the program, or of a disk that is well."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What became of one file. `attempts` are the ends of its tries, `digest` is that of its images."""
@@ -147,7 +151,7 @@ class Tally:
         self.states[outcome.state] += 1
         self.reasons.update(outcome.reasons)
         was_killed = any("SIGKILL" in detail for detail in outcome.details)
-        if DEATHS & set(outcome.attempts) or was_killed or "internal" in outcome.reasons:
+        if DEATHS & set(outcome.attempts) or was_killed or OURS & set(outcome.reasons):
             crasher = {"seed": outcome.seed, "policy": outcome.policy, "attempts": outcome.attempts}
             self.crashers.append({**crasher, "details": outcome.details})
 
