@@ -36,7 +36,9 @@ from helpers.damage import (
 from helpers.in_process import be_quick
 
 from flowprep import journal
+from flowprep.config import JpegSettings
 from flowprep.errors import StoreError
+from flowprep.resume import encode_settings
 from flowprep.verify import Remedy, repair, verify
 
 BROKEN, OTHER = "v_Archery_g01_c01", "v_Biking_g01_c02"
@@ -77,6 +79,16 @@ OF_ANY_STORE = [
     Damage(
         "settings altered",
         edit(".flowprep/settings.json", '"quality":95', '"quality":94'),
+        {".flowprep/settings.json": "its checksum is not that of its settings"},
+    ),
+    Damage(
+        "settings of another store",
+        write(".flowprep/settings.json", encode_settings(cheap_settings("jpeg", jpeg=JpegSettings(quality=94)))),
+        {".flowprep/settings.json": "other settings"},
+    ),
+    Damage(
+        "settings without checksum",
+        edit_lines(".flowprep/settings.json", lambda lines: [lines[0].replace('"quality":95', '"quality":94')]),
         {".flowprep/settings.json": "other settings"},
     ),
     Damage("settings a link", make_link(".flowprep/settings.json"), {".flowprep/settings.json": "symbolic link"}),
