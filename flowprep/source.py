@@ -53,7 +53,7 @@ def failure_of(error: OSError) -> VideoError:
     return VideoError(code, detail)
 
 
-def failure_behind(number: int, path: Path) -> VideoError | None:
+def failure_behind(number: int | None, path: Path) -> VideoError | None:
     """What the error number of a library that reads `path` amounts to; None where the content is to blame.
 
     FFmpeg says EIO of damaged content too (of a Matroska file it cannot follow), so then the file is read to its end.
