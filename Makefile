@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo proof test nightly lint docs bench clean
+.PHONY: help setup demo proof test nightly fuzz lint docs bench clean
 
 help:
 	@echo "make demo   extract flow from synthetic videos, and what only fusion in space and time can tell of them"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint   ruff and mypy alone"
 	@echo "make docs   write the generated pages of docs/ anew, and build site/"
 	@echo "make bench  measure, see docs/benchmarks/"
+	@echo "make fuzz   10,000 mutated videos a format, see docs/faults.md; FUZZ=\"--files N --formats A,B\""
 
 setup: $(STAMP)
 
@@ -53,6 +54,9 @@ bench: setup
 	$(BIN)/python benchmarks/bench_loader.py
 	$(BIN)/python benchmarks/bench_tvl1.py all
 	$(BIN)/python benchmarks/bench_help.py
+
+fuzz: setup
+	PYTHONPATH=tests $(BIN)/python -m helpers.fuzz $(FUZZ)
 
 clean:
 	rm -rf $(VENV) demo proof site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

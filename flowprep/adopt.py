@@ -8,7 +8,6 @@ zero level, is compared with what was said.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 import time
@@ -139,13 +138,13 @@ def _begin(root: Path, settings: ExtractSettings, saved: SavedList) -> None:
         if not is_same:
             commit.remove_tree(root / ".flowprep" / "rows")
         commit.remove_leftovers(root)
-    commit.write_json(resume.settings_path(root), settings.to_json())
+    commit.write_lines(resume.settings_path(root), resume.encode_settings(settings).decode().splitlines())
     commit.write_lines(list_path(root), list_lines(saved))
 
 
 def _is_begun(root: Path, settings: ExtractSettings, listing: Listing) -> bool:
     try:
-        there = json.loads(resume.settings_path(root).read_text("utf-8"))
+        there, _ = resume.parse_settings(resume.settings_path(root).read_bytes())
         return bool(there == settings.to_json()) and list(read_identities(root)) == list(map(identity, listing.videos))
     except (OSError, ValueError):  # also ours: StoreError is a ValueError, MissingDataError an OSError
         return False

@@ -8,8 +8,10 @@ Rules that everything here and in `flowprep.publisher` keeps:
 - Where an outcome is replaced its record goes first: between two outcomes a video is pending, never wrong.
 - Every change of the disk is one of the primitives below, so that a test can make each of them fail.
 
-Note [a failed rename may have happened]: on NFS the reply to a rename that was done can be lost, so the target is
-compared with the source before the error counts. A failed fsync is never repeated: Linux reports it only once.
+Note [what failed may have happened]: on NFS the reply to a change that was done can be lost, and the client, which asks
+again, is told that the source is gone or the target there. So the target of a rename or link is compared with the
+source before the error counts, and a folder of a name that is ours alone may be there already. A failed fsync is never
+repeated: Linux reports it only once.
 """
 
 from __future__ import annotations
@@ -161,7 +163,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def publish(source: Path, target: Path) -> None:
-    """Rename a finished file or folder to its final name, see Note [a failed rename may have happened]."""
+    """Rename a finished file or folder to its final name, see Note [what failed may have happened]."""
     inode = _inode(source)
     try:
         rename(source, target)
@@ -267,8 +269,9 @@ def new_staging(root: Path, name: str, attempt: str) -> Path:
     """A new folder for one attempt's unfinished files; its name carries owner and attempt and is used once."""
     if re.fullmatch(r"[A-Za-z0-9_-]{1,100}", attempt) is None:
         raise ValueError(f"`attempt` must be 1 to 100 letters, digits, _ or -, got {attempt!r}")
-    folder = staging_folder(root) / f"{name}.{owner()}.{attempt}.{secrets.token_hex(4)}"
-    make_folder(folder)
+    folder = staging_folder(root) / f"{name}.{owner()}.{attempt}.{secrets.token_hex(8)}"
+    with contextlib.suppress(FileExistsError):  # see Note [what failed may have happened]
+        make_folder(folder)
     return folder
 
 
@@ -351,15 +354,15 @@ def create_file(root: Path, path: Path, data: bytes) -> bool:
         for folder in (staging_folder(root), path.parent):
             ensure_folder(root, folder, sync=False)
         with staged(root, path.name, "file") as staging:
-            write_file(staging / path.name, [data], sync=True)
+            staged_file = staging / path.name
+            write_file(staged_file, [data], sync=True)
             try:
-                link(staging / path.name, path)
-            except FileExistsError:
-                return False
-            except OSError:  # a file system without hard links
-                if path.exists():
-                    return False
-                publish_into(root, staging / path.name, path, sync=True)
+                link(staged_file, path)
+            except OSError as error:
+                if _inode(path) != _inode(staged_file):  # else see Note [what failed may have happened]
+                    if isinstance(error, FileExistsError) or path.exists():
+                        return False
+                    publish_into(root, staged_file, path, sync=True)  # a file system without hard links
             sync_folder(path.parent)
     return True
 

@@ -37,7 +37,6 @@ _REORDERED = 4  # frames by which coding order may differ from display order in 
 _SEEK_AHEAD_FRAMES = 16  # the most that H.264 and HEVC reorder
 _TOLERANCE_SECONDS = 1e-6
 _MIN_FRAME_BYTES = 8
-_DISK_ERRORS = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO})
 _SEEKABLE = ("mp4", "matroska")  # containers whose time stamps and indices can be trusted for seeking
 _RGB_FLAGS = Interpolation.BICUBIC | Interpolation.BITEXACT
 """swscale's flags. With them RGB is bit for bit what OpenCV's VideoCapture gives (measured on the data sets' clips)."""
@@ -114,8 +113,8 @@ class VideoReader:
     def _open_failure(self, error: av.FFmpegError) -> VideoError:
         if error.errno == errno.EINVAL or self._extent.kind == "playlist":
             return VideoError("format_refused", "this container is not opened; convert the file to MP4, MKV or AVI")
-        if error.errno in _DISK_ERRORS or error.errno in (errno.EACCES, errno.ENOENT, errno.ENOMEM):
-            return source.failure_of(OSError(error.errno, str(error)))
+        if (failure := source.failure_behind(error.errno, self._path)) is not None:
+            return failure
         if not self._extent.kind:
             return VideoError("not_video", "the content is not a video; fetch the file again")
         lost = self._extent.missing_bytes
@@ -172,8 +171,7 @@ class VideoReader:
         return VideoError("too_large", f"{width}x{height} has more than {limit} pixels; raise --max-pixels")
 
     def _duration_seconds(self) -> float | None:
-        duration = self._stream.duration
-        if duration:
+        if duration := self._stream.duration:
             return float(duration * self._time_base)
         return self._container.duration / av.time_base if self._container.duration else None
 
@@ -234,8 +232,7 @@ class VideoReader:
         start = self._cut.start_seconds - _TOLERANCE_SECONDS if self._cut else float("-inf")
         size: tuple[int, int] | None = None
         in_segment = self._cut is None or self._cut.start_seconds <= 0
-        pending_gap = False
-        stopped = False
+        pending_gap = stopped = False
         for packet in self._packets():
             if integrity.has_hole(packet, self._context.name):
                 self._num_errors += in_segment
@@ -306,9 +303,11 @@ class VideoReader:
                 if packet.size or packet.dts is not None:
                     self._num_packets += 1
                 yield packet
+        except IndexError:  # last of all PyAV flushes streams that have turned up after the header, and finds none
+            return
         except av.FFmpegError as error:
-            if error.errno in (*_DISK_ERRORS, errno.ENOMEM):
-                raise source.failure_of(OSError(error.errno, str(error))) from error
+            if (failure := source.failure_behind(error.errno, self._path)) is not None:
+                raise failure from error
             self._num_errors += 1
 
     def _upright_rgb(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
@@ -352,8 +351,10 @@ class VideoReader:
             self._flag("interlaced", "frames are interlaced; fields of one frame are of different times")
 
     def _evidence(self) -> Evidence:
-        duration = self._stream.duration
-        container = self._container.duration
+        duration, container = self._stream.duration, self._container.duration
+        is_encrypted = False
+        with contextlib.suppress(UnicodeDecodeError):  # the tag is damaged
+            is_encrypted = self._context.codec_tag in ("encv", "drmi")
         return Evidence(
             extent=self._extent,
             announced_frames=self._stream.frames,
@@ -362,7 +363,7 @@ class VideoReader:
             num_decoded=self._num_decoded,
             num_corrupt=self._num_corrupt,
             num_errors=self._num_errors,
-            is_encrypted=self._context.codec_tag in ("encv", "drmi"),
+            is_encrypted=is_encrypted,
             start_seconds=(self._stream.start_time or 0) * self._time_base,
             last_packet_end_seconds=self._last_packet_end,
             stream_duration_seconds=float(duration * self._time_base) if duration else None,

@@ -1,9 +1,14 @@
-"""`flowprep merge`: end a store whose videos were done in parts, or say what is missing."""
+"""`flowprep merge`: end a store whose videos were done in parts, or say what is missing.
+
+Note [a name that is not seen yet]: clients of a network disk remember for some seconds that a name was not there. So
+what another machine may just have published is looked for a second time before it is called missing.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +25,12 @@ from flowprep.packer import Packer
 from flowprep.parts import part_slices
 from flowprep.publisher import Publisher, open_publisher
 from flowprep.records import Video
+from flowprep.stores.places import adopted_mark
 from flowprep.stores.savedlist import SavedList, read_list
 from flowprep.summary import Summary, Tally
+
+SETTLE_SECONDS = 4.0
+"""Longer than NFS remembers by default that a file is not there (acregmin, 3 s)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +62,11 @@ class Merged:
     settings: ExtractSettings
     saved: SavedList
     summary: Summary | None
+
+    @property
+    def is_being_adopted(self) -> bool:
+        """True for a tree of another tool that is taken over where it lies, which no `extract` can end."""
+        return self.settings.store.adopted and adopted_mark(self.out).exists()
 
     @property
     def exit_code(self) -> int:
@@ -106,6 +120,8 @@ def merge(
     publisher = open_publisher(out, settings)
     commit.remove_leftovers(out)
     indices = _of_shards(len(videos), settings.store.shard_videos, *part_settings.slice_of_parts())
+    if _others_have_worked(out) and _pending(publisher, videos, indices):
+        time.sleep(SETTLE_SECONDS)  # see Note [a name that is not seen yet]
     Packer(out, settings, videos).pack_rest(indices)
     pending = _pending(publisher, videos, indices)
     at_work = tuple(holder for holder in driver.holders(out) if holder.beats)
@@ -127,6 +143,12 @@ def merge(
         saved=saved,
         summary=summary,
     )
+
+
+def _others_have_worked(out: Path) -> bool:
+    """True if journals of other machines lie in the store."""
+    host = platform.node().split(".")[0] or "host"
+    return any(f"-{host}-" not in path.name for path in journal.journals(out))
 
 
 def _of_shards(num_videos: int, shard_videos: int, part: int, num_parts: int) -> range:

@@ -306,7 +306,7 @@ class TreeWriter(VideoWriter):
         self._folders = {part: self.staging / f"new{part}" for part in self.publisher.folders(location)}
         self._strict = self.publisher.durability == "strict"
         for folder in self._folders.values():
-            commit.make_folder(folder)
+            commit.ensure_folder(self.staging, folder, sync=False)
 
     def _write(self, stream: str, index: int, jpeg: bytes | memoryview) -> None:
         part, name = self.publisher.layout.file(stream, index)

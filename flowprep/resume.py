@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from flowprep import commit
 from flowprep.config import ExtractSettings
@@ -60,13 +61,34 @@ def begin_part(out: Path, settings: ExtractSettings, saved: SavedList) -> bool:
 
 def begin_again(out: Path, settings: ExtractSettings) -> None:
     """Record settings in a store that has its list."""
-    if not commit.create_file(out, settings_path(out), canonical_json(settings.to_json()).encode()):
+    if not commit.create_file(out, settings_path(out), encode_settings(settings)):
         _check_settings(out, settings)
 
 
 def settings_path(out: Path) -> Path:
     """Where a store keeps its content settings from its beginning."""
     return out / ".flowprep" / "settings.json"
+
+
+def encode_settings(settings: ExtractSettings) -> bytes:
+    """Bytes of that file: the settings, and in a second line their SHA-256."""
+    line = canonical_json(settings.to_json()).encode() + b"\n"
+    return line + _checksum_line(line)
+
+
+def parse_settings(data: bytes) -> tuple[Any, bool]:
+    """The JSON of a settings file, and whether a checksum proves it: stores of before there was one have none.
+
+    Raises ValueError where the file is torn or altered.
+    """
+    line, end, checksum = data.partition(b"\n")
+    if checksum and checksum != _checksum_line(line + end):
+        raise ValueError("its checksum is not that of its settings")
+    return json.loads(line), bool(checksum)
+
+
+def _checksum_line(line: bytes) -> bytes:
+    return canonical_json({"sha256": hashlib.sha256(line).hexdigest()}).encode() + b"\n"
 
 
 def read_settings(out: Path) -> ExtractSettings:
@@ -77,8 +99,8 @@ def read_settings(out: Path) -> ExtractSettings:
         StoreError: the file is damaged or of another version.
     """
     try:
-        return ExtractSettings.from_json(json.loads(settings_path(out).read_text("utf-8")))
-    except FileNotFoundError as error:
+        return ExtractSettings.from_json(parse_settings(settings_path(out).read_bytes())[0])
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingDataError(f"{out} is not a flowprep store; `flowprep extract` makes one") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{settings_path(out)} is damaged: {error}; use --overwrite") from error
@@ -96,7 +118,7 @@ def refuse_adopted(out: Path, settings: ExtractSettings) -> None:
 def _check_settings(out: Path, settings: ExtractSettings) -> None:
     path = settings_path(out)
     try:
-        there = json.loads(path.read_text("utf-8"))
+        there, _ = parse_settings(path.read_bytes())
     except ValueError as error:
         raise StoreError(f"{path} is damaged: {error}; use --overwrite") from error
     found = differences(there, settings.to_json())
@@ -126,6 +148,6 @@ def _check_list(out: Path, videos: Sequence[Video]) -> None:
 def _list_version(out: Path) -> ListVersion:
     try:
         status = os.stat(list_path(out))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns

@@ -30,6 +30,13 @@ _CODES = {
     errno.ENOMEM: ("memory", "there is not enough memory"),
 }
 
+_ENVIRONMENT = frozenset(
+    {errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EACCES, errno.ENOENT, errno.ENOMEM, errno.EMFILE}
+)
+"""Errors that are not about what is in a file."""
+
+_BLOCK = 1 << 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
@@ -44,6 +51,22 @@ def failure_of(error: OSError) -> VideoError:
     """The VideoError that an operating system error amounts to (`io` where it is no plainer one)."""
     code, detail = _CODES.get(error.errno or 0, ("io", f"the file system reported: {os.strerror(error.errno or 0)}"))
     return VideoError(code, detail)
+
+
+def failure_behind(number: int | None, path: Path) -> VideoError | None:
+    """What the error number of a library that reads `path` amounts to; None where the content is to blame.
+
+    FFmpeg says EIO of damaged content too (of a Matroska file it cannot follow), so then the file is read to its end.
+    """
+    if number == errno.EIO:
+        try:
+            with opened(path) as file:
+                while file.read(_BLOCK):
+                    pass
+        except VideoError as error:
+            return error
+        return None
+    return failure_of(OSError(number, "")) if number in _ENVIRONMENT else None
 
 
 @contextlib.contextmanager

@@ -35,6 +35,19 @@ def extract_command(out: Path, settings: ExtractSettings, saved: SavedList, part
     return shlex.join(words)
 
 
+def adopt_command(out: Path, settings: ExtractSettings, saved: SavedList) -> str:
+    """`flowprep adopt ...` with every fact that was stated of a tree of another tool."""
+    words = ["flowprep", "adopt", str(out), "--layout", settings.store.layout]
+    if settings.store.flow:
+        words += ["--bound", _text(settings.quantise.bound_px), "--rounding", settings.quantise.rounding]
+        words += ["--step", str(settings.flow.step)]
+    if settings.dataset != "folder":
+        words += ["--dataset", settings.dataset]
+    if saved.splits is not None:
+        words += ["--splits", str(saved.splits)]
+    return shlex.join(words)
+
+
 def _options(section: Settings) -> Iterator[str]:
     for field in dataclasses.fields(section):
         option, value = field.metadata.get("option"), getattr(section, field.name)

@@ -42,10 +42,12 @@ def merge(out: Path, *, part: str | None, allow_missing: bool, as_json: bool) ->
 
 def _commands(merged: Merged) -> list[str]:
     """What would finish the store: a command for each part that nobody is at work on, or one for all."""
-    from flowprep_cli.again import extract_command
+    from flowprep_cli.again import adopt_command, extract_command
 
     if merged.summary is not None:
         return []
+    if merged.is_being_adopted:
+        return [] if merged.at_work else [adopt_command(merged.out, merged.settings, merged.saved)]
     if not merged.parts:
         return [extract_command(merged.out, merged.settings, merged.saved)] if not merged.at_work else []
     parts = [left.part for left in merged.parts if left.holder is None]

@@ -10,8 +10,8 @@ from flowprep.config import ExtractSettings
 from flowprep.decode import VideoReader
 from flowprep.errors import VideoError
 from flowprep.publisher import Publisher, TreePublisher
-from flowprep.records import Row, Video, canonical_json
-from flowprep.resume import settings_path
+from flowprep.records import Row, Video
+from flowprep.resume import encode_settings, settings_path
 from flowprep.stores.packed import encode_packed
 from flowprep.stores.places import TIMING, adopted_mark, id_hash, packed_path, shard_location, staging_folder
 from flowprep.stores.rowfile import Entry
@@ -25,7 +25,7 @@ def restore_books(evidence: Evidence, videos: Path | None) -> None:
     """Write settings and list of a store again where they are not there. `videos` is the folder of the sources."""
     out = evidence.out
     if not settings_path(out).exists():
-        commit.create_file(out, settings_path(out), canonical_json(evidence.settings.to_json()).encode())
+        commit.create_file(out, settings_path(out), encode_settings(evidence.settings))
     if evidence.is_adopted and evidence.is_tree:
         commit.create_file(out, adopted_mark(out), b"")
     if not list_path(out).exists():

@@ -18,6 +18,7 @@ from typing import Any, final
 from flowprep.config import ExtractSettings
 from flowprep.errors import MissingDataError
 from flowprep.records import Listing, Row, canonical_json
+from flowprep.resume import parse_settings
 from flowprep.stores.manifest import header_line, read_manifest
 from flowprep.stores.packed import read_packed
 from flowprep.stores.places import CHECKSUMS, MANIFEST, SPLITS, TIMING, shard_location
@@ -199,8 +200,8 @@ def _decide_settings(
 ) -> ExtractSettings | None:
     """The settings that hold: of a proven manifest, else of a proven shard, else the store's own.
 
-    Its own hold only if no manifest contradicts them, or the manifest is proven but for its header. Without `.flowprep`
-    the manifest has the only ones there are.
+    Its own hold if their checksum proves them. Those of a store that has none yet hold only if no manifest contradicts
+    them, or the manifest is proven but for its header. Without `.flowprep` the manifest has the only ones there are.
     """
     header = _header_settings(files)
     if not has_books:
@@ -208,11 +209,11 @@ def _decide_settings(
             text = "has no header with the settings of the store"
             findings.append(Finding(kind="damaged", path=MANIFEST, text=text))
         return header
-    own, problem = _own_settings(files)
+    own, own_is_proven, problem = _own_settings(files)
     chosen = header if is_proven else _shard_settings(files)
     if chosen is None:
         chosen = own
-        if own is not None and header not in (None, own) and not _prove(files, own, sums):
+        if own is not None and not own_is_proven and header not in (None, own) and not _prove(files, own, sums):
             chosen, problem = None, ("disagrees", f"says other settings than {MANIFEST}, and neither of them is proven")
     elif own is not None and own != chosen:
         problem = "disagrees", "says other settings than the store was made with"
@@ -235,17 +236,19 @@ def _prove(files: Files, settings: ExtractSettings, sums: Mapping[str, str]) -> 
     return sums.get(MANIFEST) == digest.hexdigest()
 
 
-def _own_settings(files: Files) -> tuple[ExtractSettings | None, tuple[str, str] | None]:
+def _own_settings(files: Files) -> tuple[ExtractSettings | None, bool, tuple[str, str] | None]:
+    """The settings in the books, whether their checksum proves them, and what is wrong with the file."""
     problem = files.problem(SETTINGS)
     if problem is not None:
-        return None, problem
+        return None, False, problem
     try:
         data = b"".join(files.blocks(SETTINGS))
-        settings = ExtractSettings.from_json(json.loads(data))
-        is_as_written = data.removesuffix(b"\n") == canonical_json(settings.to_json()).encode()
-        return settings, None if is_as_written else ("damaged", "is not as it was written")
+        content, is_proven = parse_settings(data)
+        settings = ExtractSettings.from_json(content)
+        is_as_written = is_proven or data.removesuffix(b"\n") == canonical_json(settings.to_json()).encode()
+        return settings, is_proven, None if is_as_written else ("damaged", "is not as it was written")
     except UNTRUSTED as error:
-        return None, ("damaged", f"has no settings that can be read: {error}")
+        return None, False, ("damaged", f"has no settings that can be read: {error}")
 
 
 def _header_settings(files: Files) -> ExtractSettings | None:

@@ -21,7 +21,7 @@ from flowprep.errors import MissingDataError, RunStoppedError, VideoError
 from flowprep.interruption import Interruption
 from flowprep.listener import Listener, Quiet
 from flowprep.publisher import Publisher, open_publisher
-from flowprep.records import Row
+from flowprep.records import Reason, Row, State
 from flowprep.stores.layouts import layout_of
 from flowprep.stores.packed import file_sha256
 from flowprep.stores.places import CHECKSUMS, MANIFEST, shard_location, unpacked_paths
@@ -119,6 +119,7 @@ class _Mending:
         self._unmended: list[str] = []
         self._notes: list[str] = []
         self._rows: dict[int, Row | None] = {}  # of the videos that are extracted again, as they were
+        self._lost: dict[int, tuple[Row | None, str]] = {}  # of a shard that is made again: as they were, and why
         self._looks: dict[int, ShardLook] = {}
         self._redone: list[str] = []
         self._shards: list[ShardRepair] = []
@@ -154,11 +155,14 @@ class _Mending:
                 continue
             repair = ShardRepair(self._evidence, look, set(self._rows))
             rows = {index: self._row(index) for index in repair.broken}
-            reasons = [why for index, row in rows.items() if (why := self._why_not(index, row))]
-            self._unmended += [f"{shard_location(shard)} stays as it is: {why}" for why in reasons]
-            if not reasons:
-                self._shards.append(repair)
-                self._rows |= rows
+            lost = {index: why for index, row in rows.items() if (why := self._why_not(index, row))}
+            if lost.keys() == rows.keys() and lost and repair.others_are_readable:
+                self._unmended += [f"{shard_location(shard)} stays as it is: {why}" for why in lost.values()]
+                continue
+            self._unmended += [f"{why}; it is lost, and recorded so" for why in lost.values()]
+            self._lost |= {index: (rows[index], why) for index, why in lost.items()}
+            self._shards.append(repair)
+            self._rows |= {index: row for index, row in rows.items() if index not in lost}
 
     def _look(self, shard: int) -> ShardLook:
         if shard not in self._looks:
@@ -206,12 +210,13 @@ class _Mending:
             self._clear(index)
         for shard in self._shards:
             shard.salvage(publisher, self._asides)
+        self._give_up_lost(publisher)
         if self._rows or self._shards:
             self._extract()
         for shard in self._shards:
             self._notes += shard.put_times_right(publisher, self._folder)
         self._compare(publisher)
-        if evidence.finished and not self._unmended:
+        if evidence.finished and len(self._unmended) == len(self._lost):
             self._end(publisher)
 
     def _restore_records(self, publisher: Publisher) -> None:
@@ -234,6 +239,17 @@ class _Mending:
         if evidence.is_tree:
             layout = layout_of(evidence.settings)
             self._asides.move_all(layout.folders(layout.location(video), evidence.settings.streams).values())
+
+    def _give_up_lost(self, publisher: Publisher) -> None:
+        """Record videos as failed whose images and sources are gone, so that the others of their shard can be packed.
+
+        What is left of them lies aside, and a run extracts them when their sources are back.
+        """
+        for index, (old, why) in self._lost.items():
+            row = Row.unstored(self._evidence.listing.videos[index], State.FAILED, Reason("missing", why))
+            if old is not None:
+                row = dataclasses.replace(row, source_bytes=old.source_bytes, source_sha256=old.source_sha256)
+            publisher.publish_row(row, index)
 
     def _extract(self) -> None:
         settings = RunSettings(jobs=self._settings.jobs)

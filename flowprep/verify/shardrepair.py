@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import final
 
 from flowprep.datasets.ids import raw_bytes
-from flowprep.errors import VideoError
+from flowprep.errors import StoreError, VideoError
 from flowprep.packer import Packer
 from flowprep.publisher import Publisher
 from flowprep.stores.packed import PackedRows
@@ -54,6 +54,16 @@ class ShardRepair:
         if outcome.entry is None:  # a shard is packed when all of its videos have an outcome
             return outcome.lost or not self._evidence.finished
         return outcome.source in ("packed", "manifest") and outcome.entry.row.state.stored
+
+    @property
+    def others_are_readable(self) -> bool:
+        """True if readers still get from the file what is not broken: then it may as well stay."""
+        try:
+            file = ShardFile(self._path)
+        except (OSError, StoreError):
+            return False
+        ids = {raw_bytes(self._evidence.listing.videos[index].id) for index in self._sound}
+        return self._look.problem is None and ids <= file.positions.keys()
 
     def salvage(self, publisher: Publisher, asides: Aside) -> None:
         """Publish the sound videos as commits, and move the file aside."""

@@ -301,19 +301,6 @@ def test_wrong_use_is_one_sentence_and_exit_code_2(
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.txt"]
 
 
-def test_a_list_that_leaves_the_folder_is_refused_before_any_work(clips: Path, tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text("jump/a.avi 0\n../secret.avi 1\n/etc/passwd 0\n")
-    arguments = ("--dataset", "list", "--videos", clips, "--splits", tmp_path / "list.txt", "--out", tmp_path / "out")
-    result = flowprep("extract", *arguments, *CHEAP, expect=2)
-    assert "2" in result.stderr
-    assert "3" in result.stderr
-    assert not (tmp_path / "out").exists()
-    flowprep("extract", *arguments, *CHEAP, "--skip-bad-lines", expect=1)
-    _, rows = manifest(tmp_path / "out")
-    assert [row["state"] for row in rows] == ["ok", "failed", "failed"]
-    assert {rows[1]["reasons"][0]["code"], rows[2]["reasons"][0]["code"]} == {"name"}
-
-
 def test_segments_of_a_list(clips: Path, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("path,label,id,start,end\nrun/d.avi,0,first,0,0.2\nrun/d.avi,0,second,0.2,0.6\n")
     flowprep(

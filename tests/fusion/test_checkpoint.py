@@ -158,18 +158,6 @@ def test_a_file_that_is_damaged_or_none_of_ours_is_refused(tmp_path: Path) -> No
         Checkpoint.load(path)
 
 
-class Attack:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return print, ("this must not run",)
-
-
-def test_no_code_in_a_file_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save({"kind": "fusion-train-checkpoint", "format": 1, "network": Attack()}, tmp_path / "a.pt")
-    with pytest.raises(StoreError, match=r"damaged or no checkpoint"):
-        Checkpoint.load(tmp_path / "a.pt")
-    assert capsys.readouterr().out == ""
-
-
 def test_settings_of_a_checkpoint_are_checked(tmp_path: Path) -> None:
     torch.save({"kind": "fusion-train-checkpoint", "format": 1, "settings": {"model": {}}}, tmp_path / "a.pt")
     with pytest.raises(StoreError, match=r"setting `network` is missing"):

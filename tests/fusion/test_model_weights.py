@@ -11,7 +11,7 @@ import pytest
 import torch
 import torchvision
 from helpers.networks import NUM_CLASSES, clips, debug_network, debug_settings, fused
-from helpers.weight_files import ClassicVgg, classic_state, save_bomb, thin
+from helpers.weight_files import ClassicVgg, classic_state, thin
 from torch import Tensor
 
 from flowprep.errors import MissingDataError, SettingsError
@@ -207,15 +207,6 @@ def test_state_dict_that_does_not_fit_is_named(tmp_path: Path, change: dict[str,
     path = save(tmp_path / "state.pt", {name: tensor for name, tensor in state.items() if tensor is not None})
     with pytest.raises(SettingsError, match=message):
         initialise(debug_network(network="spatial", spatial_weights=str(path)))
-
-
-@pytest.mark.parametrize("name", ["bomb.pt", "bomb.npz"])
-def test_code_in_a_file_is_not_run(tmp_path: Path, name: str) -> None:
-    victim = tmp_path / "victim"
-    save_bomb(tmp_path / name, victim)
-    with pytest.raises(SettingsError, match=name):
-        initialise(debug_network(network="spatial", spatial_weights=str(tmp_path / name)))
-    assert not victim.exists()
 
 
 @pytest.mark.parametrize("name", ["a.pt", "a.pth", "a.npz", "a.mat"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -55,19 +54,6 @@ def test_a_table_comes_back_as_it_was(tmp_path: Path) -> None:
     np.testing.assert_array_equal(back.scores, mine.scores)
     np.testing.assert_array_equal(back.labels, mine.labels)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["scores.npz"]
-
-
-def test_no_pickle_is_run(tmp_path: Path) -> None:
-    class Trap:
-        def __reduce__(self) -> Any:
-            return Path.touch, (tmp_path / "run",)
-
-    file = io.BytesIO()
-    np.savez(file, head=np.array([Trap()], object), ids=np.array([Trap()], object))
-    (tmp_path / "scores.npz").write_bytes(file.getvalue())
-    with pytest.raises(StoreError, match=r"scores\.npz is damaged or no score table"):
-        ScoreTable.load(tmp_path / "scores.npz")
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "other"])

@@ -1,9 +1,9 @@
 """A child of a run in which videos with certain names do what a broken decoder may do. Run as a script in its place.
 
-The file name of a video says what happens: `crash`, `exit`, `kill`, `sleep`, `hold` (the GIL), `grow` and `burst`
-(memory) in place of the real work; `late` dies after its commit; `noise` writes to its standard output; `full` finds
-the disk full; `io`, `changed`, `internal`, `opencv` (it has no memory) are exceptions inside the pipeline. What follows
-a `-` is free, but a name that ends with `-once` does it only as long as no file `<video>.done` exists.
+The file name of a video says what happens: `crash`, `abort`, `exit`, `kill`, `sleep`, `hold` (the GIL), `grow` and
+`burst` (memory) in place of the real work; `late` dies after its commit; `noise` writes to its standard output; `full`
+finds the disk full; `io`, `changed`, `internal`, `opencv` (it has no memory) are exceptions inside the pipeline. What
+follows a `-` is free, but a name that ends with `-once` does it only as long as no file `<video>.done` exists.
 """
 
 import ctypes
@@ -29,6 +29,8 @@ def misbehave(word: str) -> None:
         case "crash":
             print("something went wrong in C", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGSEGV)
+        case "abort":
+            os.abort()
         case "exit":
             os._exit(7)
         case "kill" | "late":

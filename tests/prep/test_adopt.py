@@ -6,6 +6,7 @@ import errno
 import json
 import pickle
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from contracts.store import without_flushes
 from helpers import foreign
+from helpers.command import flowprep
 from helpers.foreign import BOUND_PX, HEIGHT, WIDTH, all_of
 from helpers.media import moving_frames, write_video
 
@@ -495,3 +497,21 @@ def test_lists_that_name_nothing_of_the_tree(tree: Path, tmp_path: Path) -> None
     splits.mkdir()
     with pytest.raises((DatasetError, MissingDataError), match="holds no trainlist01"):
         done(tree, DENSEFLOW, dataset="ucf101", splits=splits)
+
+
+def test_merge_names_the_command_that_ends_an_interrupted_adoption(tree: Path) -> None:
+    interruption = Interruption()
+
+    class Stopping(Quiet):
+        def progress(self, num_frames: int) -> None:
+            interruption.stop.set()
+
+    one = RunSettings(jobs=1, durability="fast")
+    adopt(tree, DENSEFLOW, run=one, listener=Stopping(), interruption=interruption)
+    said = flowprep("merge", tree, "--json", expect=1)
+    (command,) = json.loads(said.stdout)["commands"]
+    words = shlex.split(command)
+    assert words[:3] == ["flowprep", "adopt", str(tree)]
+    flowprep(*words[1:])
+    assert flowprep("merge", tree).returncode == 0
+    assert describe(tree).num_flows == 9

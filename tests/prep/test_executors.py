@@ -10,131 +10,30 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.media import moving_frames, write_video
+from helpers.children import BAD, FAULTY, SETTINGS, faulty_work, outcomes, videos_named
 from helpers.processes import children_of, eventually
 
-from flowprep import child, commit, executors, process, supervisor
+from flowprep import child, commit, executors, process
 from flowprep.childprocess import Task, Work
-from flowprep.config import ExtractSettings, FlowSettings, ResizeSettings, StoreSettings
-from flowprep.datasets import list_videos
+from flowprep.config import ExtractSettings, FlowSettings, StoreSettings
 from flowprep.errors import BackendUnavailableError, RunStoppedError, StoreError
 from flowprep.publisher import open_publisher
 from flowprep.records import Reason, Row, State
 from flowprep.supervisor import Done
 
-SETTINGS = ExtractSettings(flow=FlowSettings(backend="dis"), resize=ResizeSettings(short_side=None))
-FAULTY = Path(__file__).parents[1] / "helpers" / "faulty_child.py"
-
-NO_MEMORY = Reason("memory", "there is not enough memory; raise --memory")
-NO_PROGRESS = Reason("timeout", "it made no progress, or took longer than the limit")
-BAD = {
-    "crash": Reason("crash", "its process was killed by signal 11 (SIGSEGV)"),
-    "exit": Reason("crash", "its process ended with exit code 7"),
-    "kill": Reason("memory", "its process was killed (SIGKILL), as the system does for want of memory"),
-    "sleep": NO_PROGRESS,
-    "hold": NO_PROGRESS,
-    "grow": NO_MEMORY,
-    "burst": NO_MEMORY,
-    "opencv": NO_MEMORY,
-}
-
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
-    """An empty folder of videos, and children that are faulty. Nothing of a run is left when it has ended."""
-    monkeypatch.setattr(child, "COMMAND", (sys.executable, str(FAULTY)))
-    (tmp_path / "videos").mkdir()
-    threads = set(threading.enumerate())
-    yield Work(
-        videos=tmp_path / "videos",
-        out=tmp_path / "out",
-        settings=SETTINGS,
-        durability="fast",
-        memory_bytes=256 << 20,
-    )
-    assert children_of(os.getpid()) == []
-    assert eventually(lambda: {thread.name for thread in {*threading.enumerate()} - threads} <= {"start-children"})
-    staging = tmp_path / "out" / ".flowprep" / "staging"
-    assert not staging.exists() or list(staging.iterdir()) == []
-
-
-def videos_named(work: Work, names: Iterable[str]) -> list[Task]:
-    frames = moving_frames(6, 48, 32)
-    for name in names:
-        write_video(work.videos / f"{name}.avi", frames)
-    return [Task(list_index=k, video=video) for k, video in enumerate(list_videos("folder", work.videos).videos)]
-
-
-def outcomes(work: Work, tasks: Iterable[Task], jobs: int = 1) -> dict[str, Done]:
-    return {done.row.id: done for done in executors.run_tasks(work, tasks, jobs)}
+    with faulty_work(tmp_path, monkeypatch) as work:
+        yield work
 
 
 # -- blame -------------------------------------------------------------------------------------------------------------
-
-
-def test_exactly_the_bad_videos_are_quarantined_and_every_neighbour_is_done_once(work: Work) -> None:
-    good = [f"{letter}{number}" for letter in "abceghklrsz" for number in range(5)][:50]
-    tasks = videos_named(work, [*good, *BAD])
-    work = replace(work, stall_seconds=2.0)
-    done = outcomes(work, tasks, jobs=4)
-    assert {name: one.row.reasons for name, one in done.items() if not one.row.state.stored} == {
-        name: (reason,) for name, reason in BAD.items()
-    }
-    for name, reason in BAD.items():
-        bad = done[name]
-        assert bad.row.state is State.QUARANTINED
-        assert [attempt.outcome for attempt in bad.attempts] == [reason.code, reason.code]
-        assert len({attempt.worker for attempt in bad.attempts}) == 2
-        assert bad.row.source_bytes == (work.videos / f"{name}.avi").stat().st_size
-        assert len(bad.row.source_sha256) == 64
-    for name in good:
-        assert (str(done[name].row.state), done[name].num_attempts, done[name].row.flows) == ("ok", 1, 5)
-    # Neighbours of those that die keep their child; the four first ones and one for each death are all there are.
-    num_deaths = sum(len(one.attempts) for name, one in done.items() if name in BAD)
-    assert len({attempt.worker for one in done.values() for attempt in one.attempts}) <= 4 + num_deaths
-    assert "something went wrong in C" in done["crash"].attempts[0].stderr
-    assert "Segmentation fault" in done["crash"].attempts[1].stderr  # with the Python stack
-    publisher = open_publisher(work.out, SETTINGS)
-    for task in tasks:
-        assert publisher.read_row(task.video, task.list_index) == done[task.video.id].row
-
-
-def test_what_happens_once_costs_a_try_and_no_more(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "_BACK_OFF_SECONDS", 0.0)
-    codes = {
-        "crash": "crash",
-        "kill": "memory",
-        "grow": "memory",
-        "hold": "timeout",
-        "io": "failed",
-        "changed": "failed",
-    }
-    tasks = videos_named(work, ["a", *(f"{word}-once" for word in codes)])
-    done = outcomes(replace(work, stall_seconds=2.0), tasks, jobs=3)
-    assert {str(one.row.state) for one in done.values()} == {"ok"}
-    assert done.pop("a").num_attempts == 1
-    assert {name: [attempt.outcome for attempt in one.attempts] for name, one in done.items()} == {
-        f"{word}-once": [code, "ok"] for word, code in codes.items()
-    }
-
-
-def test_what_may_heal_is_tried_twice_and_other_failures_once(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "_BACK_OFF_SECONDS", 0.0)
-    tasks = videos_named(work, ["io", "changed", "internal", "damaged"])
-    path = work.videos / "damaged.avi"
-    path.write_bytes(path.read_bytes()[:-2000])
-    done = outcomes(work, tasks)
-    assert {(name, str(one.row.state), one.row.reasons[0].code, one.num_attempts) for name, one in done.items()} == {
-        ("io", "failed", "io", 2),
-        ("changed", "failed", "changed", 2),
-        ("internal", "failed", "internal", 1),
-        ("damaged", "failed", "container", 1),
-    }
 
 
 def test_an_error_of_ours_is_told_with_its_traceback(work: Work, caplog: pytest.LogCaptureFixture) -> None:

@@ -189,3 +189,27 @@ def test_what_is_missing_is_named_as_an_array(videos: Path, tmp_path: Path) -> N
     extract(videos, out, "3/6")
     said = flowprep("merge", out, expect=1).stderr
     assert "--part slurm/6`: sbatch --array=1-2,4-6" in said.replace("\n", " ")
+
+
+def test_what_another_machine_has_just_published_is_waited_for(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client of a network disk does not see a new name for some seconds; on one machine nobody waits."""
+    out, aside = tmp_path / "out", tmp_path / "not seen yet"
+    extract(videos, out, "1/2")
+    extract(videos, out, "2/2")
+    rows = out / ".flowprep" / "packed" / "00001.jsonl"
+    rows.rename(aside)
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        aside.rename(rows)
+
+    monkeypatch.setattr("flowprep.merge.time.sleep", sleep)
+    assert merge(out).num_pending == 2
+    assert waited == []
+    monkeypatch.setattr("flowprep.merge.platform.node", lambda: "elsewhere.example.org")
+    assert merge(out).num_pending == 0
+    assert len(waited) == 1
+    assert waited[0] > 3

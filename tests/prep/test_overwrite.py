@@ -9,7 +9,7 @@ from helpers.command import store_bytes
 from helpers.media import moving_frames, write_video
 
 import flowprep
-from flowprep import commit, overwrite
+from flowprep import commit, overwrite, resume
 from flowprep.config import ExtractSettings, FlowSettings, QuantiseSettings, ResizeSettings, RunSettings, StoreSettings
 from flowprep.errors import RunStoppedError, SettingsError
 from flowprep.summary import Summary
@@ -90,8 +90,7 @@ def test_a_link_is_followed(videos: Path, tmp_path: Path) -> None:
     extract(videos, tmp_path / "link", OTHER)
     assert (tmp_path / "link").is_symlink()
     assert [path.name for path in (tmp_path / "big").iterdir()] == ["flow"]
-    settings = json.loads((tmp_path / "big" / "flow" / ".flowprep" / "settings.json").read_text())
-    assert settings["quantise"]["bound_px"] == 5.0
+    assert resume.read_settings(tmp_path / "big" / "flow").quantise.bound_px == 5.0
 
 
 def test_a_poorer_store_does_not_replace_a_richer_one(videos: Path, tmp_path: Path) -> None:

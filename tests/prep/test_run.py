@@ -1,7 +1,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ from flowprep.errors import MissingDataError, RunStoppedError, SettingsError
 from flowprep.flow import create_backend
 from flowprep.flow.backend import FlowBackend
 from flowprep.flowstage import LocalFlow
-from flowprep.journal import Journal, journals, read_journal
+from flowprep.journal import journals, read_journal
 from flowprep.listener import Start
 from flowprep.publisher import Publisher, open_publisher
 from flowprep.records import Reason, Row, State, Video
@@ -94,21 +94,6 @@ def extract_one(videos: Path, publisher: Publisher) -> Row:
             publisher,
             attempt="a",
         )
-
-
-def test_a_file_that_changes_under_the_reader_is_found(
-    videos: Path, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = pipeline.extract_frames
-
-    def meddled(*arguments: Any) -> Row:
-        row = real(*arguments)
-        path = videos / "a" / "x.avi"
-        path.write_bytes(path.read_bytes() + b"x")
-        return row
-
-    monkeypatch.setattr(pipeline, "extract_frames", meddled)
-    assert extract_one(videos, publisher).reasons[0].code == "changed"
 
 
 def test_unexpected_errors_cost_one_video(videos: Path, publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,18 +179,6 @@ def test_a_run_that_cannot_go_on_writes_so_in_its_journal(
     (path,) = journals(tmp_path / "out")
     last = list(read_journal(path))[-1]
     assert (last["event"], last["error"], last["interrupted"]) == ("end", "the disk is full", True)
-
-
-def test_journal_lines_that_are_torn_or_altered_are_left_out(tmp_path: Path) -> None:
-    with Journal(tmp_path / "journal") as journal:
-        for number in range(4):
-            journal.append("video", id=f"v{number}", worker="w\u00e4\udcff")
-    data = bytearray(journal.path.read_bytes())
-    data[data.index(b'"v1"') + 2] = ord("9")
-    journal.path.write_bytes(data[:-10])
-    events = list(read_journal(journal.path))
-    assert [event["id"] for event in events] == ["v0", "v2"]
-    assert events[0]["worker"] == "w\u00e4\udcff"
 
 
 @pytest.mark.parametrize(("step", "batch_frames"), [(1, 1), (2, 1), (3, 1), (3, 2), (5, 2), (20, 16), (35, 16)])

@@ -221,6 +221,36 @@ def test_a_video_without_its_source_stays_as_it_is(format: str, loss: str, video
     assert store_bytes(store) == pristine
 
 
+@pytest.mark.parametrize("damage", ["another video", "the end of the file"])
+def test_a_lost_video_does_not_keep_its_shard_from_being_mended(damage: str, videos: Path, tmp_path: Path) -> None:
+    """The others are made whole; what is lost is named and recorded, and a run brings it back with its source."""
+    shutil.copytree(videos.parent, tmp_path / "data")
+    sources, settings = tmp_path / "data" / "videos", cheap_settings("hdf5")
+    store = make_store(tmp_path / "store", sources, settings)
+    pristine = store_bytes(store)
+    source = sources / "Archery" / f"{BROKEN}.avi"
+    source.rename(tmp_path / "gone.avi")
+    in_blob(SHARD, "rgb", 0.05)(store)
+    (in_blob(SHARD, "rgb", 0.97) if damage == "another video" else truncate(SHARD, 0.999))(store)
+
+    mended = repair(store, videos=sources)
+    assert mended.exit_code == 4
+    assert [text for text in mended.unmended if BROKEN in text and "it is lost, and recorded so" in text]
+    assert len(mended.unmended) == 1
+    assert BROKEN not in mended.redone
+    assert (len(mended.redone) > 0) == (damage == "another video")
+    assert any(SHARD in place for place, _ in mended.aside), "its remains are kept"
+    assert mended.after.findings == ()
+    with open_store(store) as opened:
+        assert BROKEN not in opened.ids
+        assert len(opened.ids) == len(IDS) - 2
+        assert all(opened.image(video, "rgb", 0).shape == (24, 32, 3) for video in opened.ids)
+
+    (tmp_path / "gone.avi").rename(source)
+    make_store(store, sources, settings)
+    assert store_bytes(store) == pristine
+
+
 def test_without_books_an_unproven_manifest_proves_nothing(tree: Path, videos: Path) -> None:
     remove(".flowprep")(tree)
     edit_lines("manifest.jsonl", lambda lines: [line.replace('"fps":25', '"fps":24') for line in lines])(tree)
@@ -392,7 +422,16 @@ def test_of_a_tree_of_another_tool_only_the_books_are_mended(videos: Path, tmp_p
     [
         ("jpeg", flip("manifest.jsonl", 0.01), True),  # with its header right the manifest would have its checksum
         ("jpeg", both(flip("manifest.jsonl", 0.01), flip("manifest.jsonl", 0.5)), True),
-        ("jpeg", both(edit("manifest.jsonl", '"quality":95', '"quality":96'), flip("manifest.jsonl", 0.9)), False),
+        ("jpeg", both(edit("manifest.jsonl", '"quality":95', '"quality":96'), flip("manifest.jsonl", 0.9)), True),
+        (  # a store of before settings had a checksum
+            "jpeg",
+            both(
+                edit_lines(".flowprep/settings.json", lambda lines: lines[:1]),
+                edit("manifest.jsonl", '"quality":95', '"quality":96'),
+                flip("manifest.jsonl", 0.9),
+            ),
+            False,
+        ),
         ("jpeg", both(edit(".flowprep/settings.json", '"quality":95', '"quality":96'), flip("manifest.jsonl")), False),
         ("hdf5", both(edit(".flowprep/settings.json", '"quality":95', '"quality":96'), flip("manifest.jsonl")), True),
         (
@@ -406,7 +445,7 @@ def test_of_a_tree_of_another_tool_only_the_books_are_mended(videos: Path, tmp_p
         ),
     ],
 )
-def test_settings_are_believed_that_two_say_or_one_proves(
+def test_settings_are_believed_that_two_say_or_a_checksum_proves(
     format: str, change: Change, is_proven: bool, videos: Path, tmp_path: Path
 ) -> None:
     store = make_store(tmp_path / "store", videos, cheap_settings(format))
@@ -418,7 +457,7 @@ def test_settings_are_believed_that_two_say_or_one_proves(
         assert store_bytes(store) == pristine
     else:
         assert mended.exit_code == 4
-        assert "neither of them is proven" in str(mended.before.findings[0])
+        assert mended.before.findings[0].remedy is Remedy.NONE
         assert mended.aside == ()
 
 

@@ -1,4 +1,4 @@
-"""Publishing under faults: an error at every single change of the disk, lost replies, short writes, full disks."""
+"""Cases 65 to 70, publishing under faults: an error at every change of the disk, lost replies, short writes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,12 +25,14 @@ from contracts.store import (
     write_video,
 )
 
-from flowprep import commit
+from flowprep import commit, resume
 from flowprep.config import ExtractSettings, StoreSettings
+from flowprep.driver import Driver, holders
 from flowprep.errors import FlowprepError, RunStoppedError, SettingsError, StoreError, VideoError
 from flowprep.records import State
 from flowprep.stores import open_store
 from flowprep.stores.finish import finish
+from flowprep.stores.savedlist import SavedList
 
 PRIMITIVES = (
     "open_new",
@@ -40,6 +43,7 @@ PRIMITIVES = (
     "sync_file_system",
     "close",
     "rename",
+    "link",
     "make_folder",
     "unlink",
 )
@@ -80,9 +84,10 @@ class Fault:
 
 
 def whole_run(out: Path, settings: ExtractSettings) -> None:
-    """One video of four frames, one that fails, packing and the manifest."""
+    """Settings and list, one video of four frames, one that fails, packing and the manifest."""
     listing = make_listing(2)
     publisher = open_publisher(out, settings)
+    resume.begin(out, settings, SavedList(listing=listing, videos=None), checked=None)
     write_video(publisher, listing.videos[0], 0)
     publisher.publish_row(failed_row(listing.videos[1]), 1)
     pack_all(out, settings, listing.videos)
@@ -98,14 +103,14 @@ def whole_run(out: Path, settings: ExtractSettings) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else f"{value.store.format}-{value.store.layout}",
 )
-def test_an_error_at_every_change_of_the_disk(
+def test_case_65_and_70_an_error_at_every_change_of_the_disk(
     tmp_path: Path, settings: ExtractSettings, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole_run(tmp_path / "expected", settings)
     expected = published(tmp_path / "expected")
     video = make_listing(2).videos[0]
     for nth in itertools.count(1):
-        assert nth < 100
+        assert nth <= 60
         out = tmp_path / f"out{nth}"
         number = (errno.EIO, errno.ENOSPC, errno.EDQUOT)[nth % 3]
         with monkeypatch.context() as patch:
@@ -135,7 +140,7 @@ def error_of(run: Callable[[], None]) -> FlowprepError | None:
 
 
 @FORMATS
-def test_an_error_while_a_video_is_redone_never_leaves_a_mixture(
+def test_case_65_an_error_while_a_video_is_redone_never_leaves_a_mixture(
     tmp_path: Path, settings: ExtractSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listing = make_listing(1)
@@ -162,7 +167,7 @@ def test_an_error_while_a_video_is_redone_never_leaves_a_mixture(
         assert published(out) == new
 
 
-def test_a_full_disk_stops_the_run_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_case_65_a_full_disk_stops_the_run_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publisher = open_publisher(tmp_path, SHARDS)
     Fault(monkeypatch, "write", 5, errno.ENOSPC)
     with pytest.raises(RunStoppedError, match=r"the disk of .* is full \(\d+\.\d\d GB free\).*run again") as caught:
@@ -171,7 +176,7 @@ def test_a_full_disk_stops_the_run_and_says_what_to_do(tmp_path: Path, monkeypat
     assert staged(tmp_path) == []
 
 
-def test_another_error_of_the_disk_costs_one_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_case_65_another_error_of_the_disk_costs_one_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listing = make_listing(2)
     publisher = open_publisher(tmp_path, TREE)
     Fault(monkeypatch, "write", 5, errno.EIO)
@@ -183,7 +188,7 @@ def test_another_error_of_the_disk_costs_one_video(tmp_path: Path, monkeypatch: 
 
 @FORMATS
 @pytest.mark.parametrize("name", ["write", "rename", "close", "make_folder"])
-def test_an_outcome_that_cannot_be_recorded_stops_the_run(
+def test_case_65_an_outcome_that_cannot_be_recorded_stops_the_run(
     tmp_path: Path, settings: ExtractSettings, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher = open_publisher(tmp_path, settings)
@@ -197,7 +202,7 @@ def test_an_outcome_that_cannot_be_recorded_stops_the_run(
 
 
 @FORMATS
-def test_a_rename_whose_reply_was_lost_has_happened(
+def test_case_67_a_rename_whose_reply_was_lost_has_happened(
     tmp_path: Path, settings: ExtractSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_store(tmp_path / "expected", settings)
@@ -213,7 +218,7 @@ def test_a_rename_whose_reply_was_lost_has_happened(
 
 
 @FORMATS
-def test_short_writes_change_no_byte(
+def test_case_66_short_writes_change_no_byte(
     tmp_path: Path, settings: ExtractSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_store(tmp_path / "expected", settings)
@@ -223,6 +228,77 @@ def test_short_writes_change_no_byte(
     write_store(tmp_path / "out", settings)
     monkeypatch.undo()
     assert published(tmp_path / "out") == published(tmp_path / "expected")
+
+
+@FORMATS
+def test_case_66_signals_that_interrupt_calls_change_no_byte(tmp_path: Path, settings: ExtractSettings) -> None:
+    """A signal with a handler every half millisecond: calls end with EINTR, and are made again."""
+    write_store(tmp_path / "expected", settings)
+    num_signals = 0
+
+    def count(*_: object) -> None:
+        nonlocal num_signals
+        num_signals += 1
+
+    before = signal.signal(signal.SIGALRM, count)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    try:
+        write_store(tmp_path / "out", settings)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert num_signals > 10
+    assert published(tmp_path / "out") == published(tmp_path / "expected")
+
+
+@FORMATS
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("rename", errno.ENOENT), ("link", errno.EEXIST), ("make_folder", errno.EEXIST), ("unlink", errno.ENOENT)],
+)
+def test_case_67_any_change_whose_reply_was_lost_has_happened(
+    tmp_path: Path, settings: ExtractSettings, name: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An NFS client asks again, and the server says what it finds: the source is gone, or the target there."""
+    whole_run(tmp_path / "expected", settings)
+    real = getattr(commit, name)
+    num_lost = 0
+
+    def change(*paths: Path) -> None:
+        nonlocal num_lost
+        real(*paths)
+        num_lost += 1
+        raise OSError(number, os.strerror(number), str(paths[-1]))
+
+    monkeypatch.setattr(commit, name, change)
+    whole_run(tmp_path / "out", settings)
+    assert num_lost > 0 or (name == "unlink" and settings.store.format == "jpeg")
+    monkeypatch.undo()
+    assert published(tmp_path / "out") == published(tmp_path / "expected")
+    assert staged(tmp_path / "out") == []
+
+
+def test_case_67_a_link_that_another_has_made_is_not_taken_for_ours(tmp_path: Path) -> None:
+    path = tmp_path / ".flowprep" / "drivers" / "run.json"
+    assert commit.create_file(tmp_path, path, b"first")
+    assert not commit.create_file(tmp_path, path, b"second")
+    assert path.read_bytes() == b"first"
+
+
+def test_case_67_a_driver_whose_link_had_no_reply_is_the_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would else refuse itself, as the file that it finds beats."""
+    real = commit.link
+
+    def link(source: Path, target: Path) -> None:
+        real(source, target)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+
+    monkeypatch.setattr(commit, "link", link)
+    with Driver(tmp_path, None):
+        (holder,) = holders(tmp_path)
+        assert holder.pid == os.getpid()
 
 
 @pytest.fixture
@@ -311,7 +387,9 @@ def test_staging_names_say_whose_they_are(tmp_path: Path, calls: list[tuple[str,
 
 
 @pytest.mark.parametrize("name", ["staging", "commits", "rows", "packed", "shards"])
-def test_a_store_on_two_file_systems_is_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_case_69_a_store_on_two_file_systems_is_refused(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_store(tmp_path, SHARDS, failing={1})
     mounted = tmp_path / name if name == "shards" else tmp_path / ".flowprep" / name
     real = os.stat
@@ -352,7 +430,7 @@ def test_files_at_the_top_are_replaced_whole(tmp_path: Path, monkeypatch: pytest
 
 
 @FORMATS
-def test_two_attempts_that_commit_at_the_same_time(
+def test_case_68_two_attempts_that_commit_at_the_same_time(
     tmp_path: Path, settings: ExtractSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listing = make_listing(1)
@@ -375,7 +453,7 @@ def test_two_attempts_that_commit_at_the_same_time(
 
 
 @FORMATS
-def test_a_failure_that_overlaps_a_success_undoes_nothing(
+def test_case_68_a_failure_that_overlaps_a_success_undoes_nothing(
     tmp_path: Path, settings: ExtractSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listing = make_listing(1)

@@ -1,4 +1,4 @@
-"""A store damaged in every way that there is: `verify` names it, `repair` brings every byte back and redoes no more."""
+"""Cases 71 to 73, a damaged store: `verify` names what is wrong, `repair` brings every byte back and redoes no more."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ from helpers.damage import (
 from helpers.in_process import be_quick
 
 from flowprep import journal
+from flowprep.config import JpegSettings
 from flowprep.errors import StoreError
+from flowprep.resume import encode_settings
 from flowprep.verify import Remedy, repair, verify
 
 BROKEN, OTHER = "v_Archery_g01_c01", "v_Biking_g01_c02"
@@ -77,6 +79,16 @@ OF_ANY_STORE = [
     Damage(
         "settings altered",
         edit(".flowprep/settings.json", '"quality":95', '"quality":94'),
+        {".flowprep/settings.json": "its checksum is not that of its settings"},
+    ),
+    Damage(
+        "settings of another store",
+        write(".flowprep/settings.json", encode_settings(cheap_settings("jpeg", jpeg=JpegSettings(quality=94)))),
+        {".flowprep/settings.json": "other settings"},
+    ),
+    Damage(
+        "settings without checksum",
+        edit_lines(".flowprep/settings.json", lambda lines: [lines[0].replace('"quality":95', '"quality":94')]),
         {".flowprep/settings.json": "other settings"},
     ),
     Damage("settings a link", make_link(".flowprep/settings.json"), {".flowprep/settings.json": "symbolic link"}),
@@ -363,7 +375,7 @@ def redone_in(store: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(("format", "damage"), CASES, ids=lambda value: str(value).replace(" ", "-"))
-def test_damage_is_named_and_mended(
+def test_case_71_72_73_damage_is_named_and_mended(
     format: str, damage: Damage, videos: Path, stores: dict[str, Path], tmp_path: Path
 ) -> None:
     pristine, store = store_bytes(stores[format]), tmp_path / "store"
@@ -395,7 +407,7 @@ def test_damage_is_named_and_mended(
 
 
 @pytest.mark.parametrize("format", ["jpeg", "hdf5"])
-def test_of_several_damages_none_is_mended_wrongly(
+def test_case_73_of_several_damages_none_is_mended_wrongly(
     format: str, videos: Path, stores: dict[str, Path], tmp_path: Path
 ) -> None:
     table = [*OF_ANY_STORE, *(OF_TREES if format == "jpeg" else OF_SHARDS)]
