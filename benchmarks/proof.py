@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -132,7 +133,7 @@ def _run(*arguments: str) -> None:
     subprocess.run([str(Path(sys.executable).with_name("flowprep")), *arguments], check=True)
 
 
-def _say(begun: float):
+def _say(begun: float) -> Callable[[str], None]:
     return lambda text: print(f"{time.perf_counter() - begun:7.0f} s  {text}", flush=True)
 
 

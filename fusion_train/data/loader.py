@@ -139,11 +139,10 @@ class ClipLoader:
                     break
                 batch, tasks = begun.popleft()
                 while tasks:
-                    _finish(*tasks.pop(0))
+                    _finish(*tasks.pop(0))  # no name is left for what holds the batch
                 given = time.perf_counter()
                 self.seconds_waited += given - start
                 self.batch += 1
-                del tasks
                 yield batch
                 del batch
                 self.seconds_total += time.perf_counter() - start

@@ -135,8 +135,11 @@ def test_maps_of_other_layers_are_refused(store: Store, tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", ["data.flip=true", "data.jitter=0.25", "data.test_flip=true", "data.crop_size=40"])
 def test_clips_that_are_no_whole_images_are_refused(store: Store, change: str) -> None:
     maps = maps_of(store, settings_of("fused"))
-    dataset = ClipDataset(store, store.ids, settings_of("fused", change).data, maps=maps)
-    loaders = [ClipLoader(dataset, batch_size=4, training=training, num_threads=1) for training in (True, False)]
+    parts, data = read_parts(store, "1", validation="none"), settings_of("fused", change).data
+    loaders = [
+        ClipLoader(ClipDataset(store, ids, data, maps=maps), batch_size=4, training=training, num_threads=1)
+        for training, ids in ((True, parts.train), (False, parts.test))
+    ]
     with pytest.raises(SettingsError, match=r"is mirrored, cropped or resized; set `data\.flip`"):
         list(itertools.chain(*loaders))
 
