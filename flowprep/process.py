@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flowprep import wire
-from flowprep.errors import RunStoppedError
+from flowprep.errors import CannotWorkError
 from flowprep.spawn import spawn
 
 START_SECONDS = 600.0  # on a disk that many nodes load Python from at the same time
@@ -50,7 +50,7 @@ class SupervisedProcess:
         try:
             self._process = spawn([*command, str(os.getpid())])
         except OSError as error:
-            raise RunStoppedError(
+            raise CannotWorkError(
                 f"a worker process cannot start: {error}; mend that and run the same command again"
             ) from error
         assert self._process.stdout is not None, "all three are pipes"
