@@ -1,0 +1,21 @@
+"""Preloaded by the workers of a test's cluster: they start the children of `cluster_child`.
+
+`FAKE_VERSION` is the version of flowprep that such a worker has, `CLOCK_DAYS` how far its clock is off.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import flowprep
+from flowprep import child
+from flowprep.cluster import worker
+
+child.COMMAND = (sys.executable, os.environ["CHILD_SCRIPT"])
+if version := os.environ.get("FAKE_VERSION"):
+    flowprep.__version__ = worker.__version__ = version  # type: ignore[attr-defined]
+if days := os.environ.get("CLOCK_DAYS"):
+    real = time.time
+    time.time = lambda: real() + 86400 * float(days)
