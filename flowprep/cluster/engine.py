@@ -189,9 +189,10 @@ class Engine:
     def _poll(self) -> None:
         """Who is there?"""
         there = self._cluster().threads_of_workers()
-        for address in [*self._workers]:
-            if address not in there:
-                self._lose(self._workers.pop(address))
+        gone = [self._workers.pop(address) for address in [*self._workers] if address not in there]
+        self._verdicts.num_workers_lost += sum(worker.state == "ready" for worker in gone)  # before any is judged by it
+        for worker in gone:
+            self._lose(worker)
         for address, num_threads in there.items():
             if address not in self._workers:
                 self._workers[address] = worker = Worker(address, num_threads)
@@ -242,8 +243,6 @@ class Engine:
         self._obstacles.pop(worker.address, None)
         self._joining = {number: one for number, one in self._joining.items() if one is not worker}
         self._drop(worker)
-        if worker.state == "ready":
-            self._verdicts.num_workers_lost += 1
         for flight in [*worker.flights.values()]:
             self._take_back(flight, "worker_lost", is_lost=flight.has_begun)
 

@@ -58,11 +58,12 @@ class DaskCluster:
         environment: Mapping[str, str] | None = None,
         slow_seconds: float = 0.0,
         num_threads: int = 1,
+        tls: Sequence[str] = (),
     ) -> None:
         self.folder, self.counts = folder, folder / "counts"
         self.counts.mkdir(parents=True)
         self.file = folder / "scheduler.json"
-        self.num_threads = num_threads
+        self.num_threads, self.tls = num_threads, list(tls)
         self.environment = {
             **(environment or os.environ),
             "CHILD_SCRIPT": str(HELPERS / "cluster_child.py"),
@@ -97,7 +98,7 @@ class DaskCluster:
         self.file.unlink(missing_ok=True)
         command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
         command += ["--no-dashboard", "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(self.file)]
-        process = self._start([*command, *options], "scheduler", {})
+        process = self._start([*command, *self.tls, *options], "scheduler", {})
         assert eventually(self.file.exists, seconds=60)
         return process
 
@@ -109,7 +110,7 @@ class DaskCluster:
         command += ["--nthreads", str(self.num_threads), "--memory-limit", "0", "--no-dashboard"]
         command += ["--dashboard-address", "127.0.0.1:0", "--death-timeout", "20", "--preload", str(PRELOAD)]
         command += ["--local-directory", str(self.folder / "dask")]
-        return self._start([*command, *options], "worker", environment or {})
+        return self._start([*command, *self.tls, *options], "worker", environment or {})
 
     def _start(self, command: list[str], name: str, more: Mapping[str, str]) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:
