@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test lint docs bench clean
+.PHONY: help setup demo test lint docs bench chaos clean
 
 help:
 	@echo "make demo   extract flow from synthetic videos and show the result"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint   ruff and mypy alone"
 	@echo "make docs   write the generated pages of docs/ anew"
 	@echo "make bench  measure, see docs/benchmarks/"
+	@echo "make chaos  random faults in a cluster for 30 minutes (make chaos MINUTES=5 SEED=1)"
 
 setup: $(STAMP)
 
@@ -44,6 +45,12 @@ bench: setup
 	$(BIN)/python benchmarks/bench_loader.py
 	$(BIN)/python benchmarks/bench_tvl1.py all
 	$(BIN)/python benchmarks/bench_help.py
+
+MINUTES ?= 30
+SEED ?= 0
+
+chaos: setup
+	$(BIN)/python benchmarks/chaos.py --minutes $(MINUTES) --seed $(SEED)
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

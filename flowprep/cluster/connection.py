@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 FUNCTIONS: dict[str, Callable[[str], None]] = {"join": worker.join, "perform": worker.perform}
 _PRIORITY = {"join": 100, "perform": 0}
 _LEAVE_SECONDS = 5.0
-_LOGGERS = ("distributed", "dask_jobqueue", "tornado", "asyncio")
+_LOGGERS = frozenset({"distributed", "dask_jobqueue", "tornado", "asyncio"})
 
 
 def require_dask() -> None:
@@ -39,15 +39,16 @@ def require_dask() -> None:
 @contextlib.contextmanager
 def quiet_dask() -> Iterator[None]:
     """Keep Dask from logging while this lasts: what it says of workers that die is no news here."""
-    import distributed
+    import distributed.client
 
-    _ = distributed  # which sets the levels of its loggers when it is imported
-    before = {name: logging.getLogger(name).level for name in _LOGGERS}
+    _ = distributed.client  # which sets the levels of its loggers when it is imported
+    known = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in _LOGGERS]
+    before = {name: logging.getLogger(name).level for name in {*known, *_LOGGERS}}
     level = logging.CRITICAL + 1
     if _log.isEnabledFor(logging.DEBUG):
         level = logging.WARNING
     try:
-        for name in _LOGGERS:
+        for name in before:
             logging.getLogger(name).setLevel(level)
         yield
     finally:

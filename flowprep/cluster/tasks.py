@@ -62,7 +62,12 @@ def run_tasks(
             connect = connect_batch(settings, config, folder)
         else:
             connect = connect_running(settings, config.waits)
-        yield from in_thread(work, tasks, connect, config.waits, introduction, stop=stop, progress=progress, note=note)
+        try:
+            yield from in_thread(
+                work, tasks, connect, config.waits, introduction, stop=stop, progress=progress, note=note
+            )
+        finally:
+            commit.remove_leftovers(work.out)  # of workers of this machine that were killed; others do so on theirs
 
 
 def in_thread(

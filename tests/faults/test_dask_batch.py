@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers.command import flowprep, store_bytes
-from helpers.dask_cluster import HELPERS, WAITS, arguments, end_run, make_videos, start_run
+from helpers.dask_cluster import HELPERS, PATIENCE, WAITS, arguments, end_run, make_videos, start_run
 from helpers.fake_slurm import install_slurm
 from helpers.invariants import Invariants, processes_of
 from helpers.processes import eventually
@@ -84,7 +84,7 @@ def test_jobs_do_a_run_and_one_that_dies_is_replaced(tmp_path: Path, tmp_path_fa
     counts = folder / "counts"
     counts.mkdir()
     config, out = folder / "cluster.toml", tmp_path / "out"
-    waits = "".join(f"{name} = {value}\n" for name, value in {**WAITS, "workers_seconds": 90}.items())
+    waits = "".join(f"{name} = {value}\n" for name, value in {**WAITS, "workers_seconds": PATIENCE}.items())
     config.write_text(
         '[job]\ncores = 1\nmemory = "1GB"\ninterface = "lo"\nwalltime = "01:00:00"\n'
         f'local_directory = "{folder}/dask"\n[waits]\n{waits}'
@@ -100,7 +100,7 @@ def test_jobs_do_a_run_and_one_that_dies_is_replaced(tmp_path: Path, tmp_path_fa
             "SLOW_SECONDS": "0.7",
         }
         run = start_run([*command, "--cluster-config", str(config)], environment)
-        assert eventually(lambda: len(list(counts.iterdir())) >= 3, seconds=90), run.poll()
+        assert eventually(lambda: len(list(counts.iterdir())) >= 3, seconds=PATIENCE), run.poll()
         (certificates,) = out.glob(".flowprep/staging/cluster.*")
         assert certificates.stat().st_mode & 0o777 == 0o700
         heard = {address for pid in processes_of(invariants.mark) for address in listening(pid)}
@@ -112,7 +112,7 @@ def test_jobs_do_a_run_and_one_that_dies_is_replaced(tmp_path: Path, tmp_path_fa
         ).stdout.split():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(nanny_or_worker), signal.SIGKILL)
-        end_run(run, 0, seconds=150)
+        end_run(run, 0)
     invariants.check(store_bytes(folder / "whole"))
     assert len(list(counts.iterdir())) <= 12 + 2
     assert len(list(jobs.glob("*.sh"))) >= 3  # the third replaced the first

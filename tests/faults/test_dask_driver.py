@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.command import flowprep, store_bytes
 from helpers.dask_cluster import (
+    PATIENCE,
     DaskCluster,
     arguments,
     end_run,
@@ -39,7 +40,7 @@ def test_55_a_lost_scheduler_ends_the_run_with_a_sentence_and_a_resume_does_the_
     data: tuple[Path, dict[str, bytes]], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, frozen: bool
 ) -> None:
     videos, whole = data
-    out, config = tmp_path / "out", write_config(tmp_path / "config.toml")
+    out, config = tmp_path / "out", write_config(tmp_path / "config.toml", connect_seconds=5, reply_seconds=5)
     with (
         DaskCluster(tmp_path_factory.mktemp("cluster") / "dask", slow_seconds=0.3) as cluster,
         Invariants(tmp_path, out) as invariants,
@@ -47,9 +48,7 @@ def test_55_a_lost_scheduler_ends_the_run_with_a_sentence_and_a_resume_does_the_
         run = start_run(arguments(videos, out, cluster, config), invariants.environment)
         cluster.wait_for_starts(4)
         freeze(cluster.scheduler.pid) if frozen else kill(cluster.scheduler.pid)
-        lost = time.monotonic()
-        said = end_run(run, 3, seconds=60)
-        assert time.monotonic() - lost < 60
+        said = end_run(run, 3, seconds=PATIENCE)
         (sentence,) = [line for line in said.splitlines() if line.startswith("Error: ")]
         assert "no Dask scheduler answers at tcp://127.0.0.1:" in sentence
         assert sentence.endswith("run the same command again when one does")
@@ -57,7 +56,7 @@ def test_55_a_lost_scheduler_ends_the_run_with_a_sentence_and_a_resume_does_the_
         kill(cluster.scheduler.pid)
         cluster.scheduler.wait()
         for nanny in cluster.nannies:  # without a scheduler they end, and their children with them
-            nanny.wait(60)
+            nanny.wait(PATIENCE)
         num_before = cluster.starts().total()
         num_done = len(list(out.glob(".flowprep/commits/*/*.clip"))) + 4 * len(list(out.glob("shards/*.h5")))
         assert num_done > 0
@@ -134,12 +133,12 @@ def test_52_without_workers_the_driver_says_so_and_waits(
     videos, whole = data
     out = tmp_path / "out"
     config = write_config(tmp_path / "config.toml", workers_seconds=3)
-    patient = write_config(tmp_path / "patient.toml", workers_seconds=60)
+    patient = write_config(tmp_path / "patient.toml", workers_seconds=PATIENCE)
     with (
         DaskCluster(tmp_path_factory.mktemp("cluster") / "dask", 0, slow_seconds=0.3) as cluster,
         Invariants(tmp_path, out) as invariants,
     ):
-        said = end_run(start_run(arguments(videos, out, cluster, config), invariants.environment), 3, seconds=60)
+        said = end_run(start_run(arguments(videos, out, cluster, config), invariants.environment), 3, seconds=PATIENCE)
         assert "has no worker that can work; waiting for one" in said
         assert "has had no worker that can work for 3 s" in said
 

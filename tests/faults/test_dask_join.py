@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from helpers.command import flowprep, store_bytes
 from helpers.dask_cluster import (
+    PATIENCE,
     TTL_SECONDS,
     DaskCluster,
     arguments,
@@ -49,7 +50,7 @@ def test_61_a_worker_of_another_version_is_refused(
     out, config = tmp_path / "out", write_config(tmp_path / "config.toml")
     other = cluster.add_worker(environment={"FAKE_VERSION": "0.0.9"})
     cluster.nannies.append(other)
-    assert eventually(lambda: len(cluster.workers()) == 2, seconds=60)
+    assert eventually(lambda: len(cluster.workers()) == 2, seconds=PATIENCE)
     time.sleep(1)  # it registers
     with Invariants(tmp_path, out) as invariants:
         said = end_run(start_run(arguments(videos, out, cluster, config), invariants.environment), 0)
@@ -153,10 +154,10 @@ def test_58_a_worker_that_is_cut_off_costs_no_video(
     proxy = Proxy(int(json.loads(cluster.file.read_text())["address"].rpartition(":")[2]))
     far = cluster.add_worker(address=f"tcp://127.0.0.1:{proxy.port}")
     cluster.nannies.append(far)
-    assert eventually(lambda: len(cluster.workers()) == 2, seconds=60)
+    assert eventually(lambda: len(cluster.workers()) == 2, seconds=PATIENCE)
     with Invariants(tmp_path, out) as invariants:
         run = start_run(arguments(videos, out, cluster, config), invariants.environment)
-        assert eventually(lambda: len(cluster.children()) == 2, seconds=60)
+        assert eventually(lambda: len(cluster.children()) == 2, seconds=PATIENCE)
         cluster.wait_for_starts(3)
         proxy.cut()
         end_run(run, 0)

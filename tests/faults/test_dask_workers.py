@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from helpers.command import flowprep, store_bytes
 from helpers.dask_cluster import (
+    PATIENCE,
     DaskCluster,
     arguments,
     attempts_of,
@@ -56,7 +57,7 @@ class Disturbed:
         videos, self.whole = data
         self.cluster, self.out = cluster, tmp_path / "out"
         cluster.forget()
-        assert eventually(lambda: len(cluster.workers()) >= 2, seconds=60)
+        assert eventually(lambda: len(cluster.workers()) >= 2, seconds=PATIENCE)
         config = write_config(tmp_path / "config.toml", **waits)
         self.invariants = Invariants(tmp_path, self.out)
         self.invariants.__enter__()
@@ -89,7 +90,7 @@ def test_46_nanny_and_worker_killed_and_a_child_alone(
 ) -> None:
     extra = cluster.add_worker()
     cluster.nannies.append(extra)
-    assert eventually(lambda: len(cluster.workers()) == 3, seconds=60)
+    assert eventually(lambda: len(cluster.workers()) == 3, seconds=PATIENCE)
     disturbed = Disturbed(data, cluster, tmp_path)
     cluster.wait_for_starts(3)
     (worker,) = children_of(extra.pid)
@@ -108,7 +109,7 @@ def test_46_nanny_and_worker_killed_and_a_child_alone(
 def test_48_a_worker_is_killed_every_second_of_the_run(
     data: tuple[Path, dict[str, bytes]], cluster: DaskCluster, tmp_path: Path
 ) -> None:
-    disturbed = Disturbed(data, cluster, tmp_path, workers_seconds=60)
+    disturbed = Disturbed(data, cluster, tmp_path, workers_seconds=PATIENCE)
     over, num_kills, draw = threading.Event(), 0, random.Random(48)
 
     def murder() -> None:
@@ -121,7 +122,7 @@ def test_48_a_worker_is_killed_every_second_of_the_run(
     murderer = threading.Thread(target=murder)
     cluster.wait_for_starts(1)
     murderer.start()
-    disturbed.run.wait(120)
+    disturbed.run.wait(2 * PATIENCE)
     over.set()
     murderer.join()
     disturbed.end()
@@ -133,7 +134,7 @@ def test_50_a_preempted_worker_counts_against_no_video(
 ) -> None:
     extra = cluster.add_worker()
     cluster.nannies.append(extra)
-    assert eventually(lambda: len(cluster.workers()) == 3, seconds=60)
+    assert eventually(lambda: len(cluster.workers()) == 3, seconds=PATIENCE)
     disturbed = Disturbed(data, cluster, tmp_path)
     cluster.wait_for_starts(4)
     (worker,) = children_of(extra.pid)
@@ -157,7 +158,7 @@ def test_51_lifetimes_that_end_under_load_and_53_workers_that_come_late(
         disturbed = Disturbed(data, cluster, tmp_path)
         cluster.wait_for_starts(2)
         for nanny in short:
-            nanny.wait(60)
+            nanny.wait(PATIENCE)
         cluster.nannies = [cluster.add_worker(), cluster.add_worker()]
         disturbed.end()
         assert cluster.starts().total() <= NUM_VIDEOS + 2
@@ -169,14 +170,14 @@ def test_54_a_frozen_node_that_thaws_does_no_harm(
     """Nanny, worker and child are frozen; when the video has been done elsewhere, they thaw and publish it again."""
     extra = cluster.add_worker()
     cluster.nannies.append(extra)
-    assert eventually(lambda: len(cluster.workers()) == 3, seconds=60)
+    assert eventually(lambda: len(cluster.workers()) == 3, seconds=PATIENCE)
     disturbed = Disturbed(data, cluster, tmp_path)
-    assert eventually(lambda: len(cluster.children()) == 3, seconds=60)
+    assert eventually(lambda: len(cluster.children()) == 3, seconds=PATIENCE)
     cluster.wait_for_starts(3)
     (worker,) = children_of(extra.pid)
     (child,) = children_of(worker)
     freeze(extra.pid, worker, child)
-    assert disturbed.run.wait(120) == 0  # without the frozen ones
+    assert disturbed.run.wait(2 * PATIENCE) == 0  # without the frozen ones
     thaw(extra.pid, worker, child)
     assert eventually(lambda: child not in cluster.children(), seconds=30)
     disturbed.end()

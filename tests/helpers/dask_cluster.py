@@ -22,8 +22,8 @@ PRELOAD = HELPERS / "cluster_preload.py"
 CHEAP = ("--backend", "dis", "--size", "112x84", "--shard-videos", "4", "--durability", "fast")
 WAITS = {
     "poll_seconds": 0.2,
-    "connect_seconds": 3.0,
-    "reply_seconds": 3.0,
+    "connect_seconds": 10.0,
+    "reply_seconds": 10.0,
     "workers_seconds": 30.0,
     "silence_seconds": 20.0,
     "visible_seconds": 3.0,
@@ -31,6 +31,8 @@ WAITS = {
     "move_seconds": 0.3,
 }
 TTL_SECONDS = 3
+PATIENCE = 180.0
+"""Seconds for what takes a few: a worker starts slowly where many programs want few cores."""
 
 
 def write_config(path: Path, **waits: float) -> Path:
@@ -99,7 +101,7 @@ class DaskCluster:
         command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
         command += ["--no-dashboard", "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(self.file)]
         process = self._start([*command, *self.tls, *options], "scheduler", {})
-        assert eventually(self.file.exists, seconds=60)
+        assert eventually(self.file.exists, seconds=PATIENCE)
         return process
 
     def add_worker(
@@ -137,7 +139,7 @@ class DaskCluster:
         return Counter(path.name.rpartition(".")[0] for path in self.counts.iterdir())
 
     def wait_for_starts(self, num: int) -> None:
-        assert eventually(lambda: self.starts().total() >= num, seconds=60), self.starts()
+        assert eventually(lambda: self.starts().total() >= num, seconds=PATIENCE), self.starts()
 
     def forget(self) -> None:
         """Count from here."""
@@ -162,7 +164,7 @@ def start_run(
     )
 
 
-def end_run(run: subprocess.Popen[str], expect: int, *, seconds: float = 120) -> str:
+def end_run(run: subprocess.Popen[str], expect: int, *, seconds: float = 2 * PATIENCE) -> str:
     """What a run has said, which ended with that exit code and without a traceback."""
     try:
         _, stderr = run.communicate(timeout=seconds)

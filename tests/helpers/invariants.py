@@ -115,10 +115,14 @@ class Invariants:
             for pid in processes_of(self.mark)
             if pid not in kept
         ]
+        assert eventually(lambda: self._left() == [], seconds=_SECONDS_UNTIL_GONE), self._left()
         books = self.out / ".flowprep"
-        for name in ("staging", "aside", "drivers"):
-            assert not (books / name).exists() or list((books / name).iterdir()) == [], name
         assert not (self.out / "shards").exists() or not list(books.glob("commits/*/*"))
+
+    def _left(self) -> list[Path]:
+        """What lies where only work in progress may lie."""
+        books = self.out / ".flowprep"
+        return [path for name in ("staging", "aside", "drivers") for path in books.glob(f"{name}/*")]
 
     def _snapshot(self) -> dict[str, tuple[int, int]]:
         """Size and modification time of every file around the store."""
