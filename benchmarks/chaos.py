@@ -2,9 +2,10 @@
 
 Rounds of real runs over synthetic videos, some of them poison, on a real scheduler with three workers on this machine.
 All the while something drawn at random happens: workers, nannies, children, the driver or the scheduler are killed,
-preempted or frozen for some seconds, workers come late, drivers are interrupted. A run that was stopped is resumed until
-it ends. Then every good video must have the bytes of an undisturbed run, exactly the poison must be quarantined, and the
-six invariants of `tests/helpers/invariants.py` must hold. The first round that fails ends it, with its folder kept.
+preempted or frozen for some seconds, workers come late, drivers are interrupted. A run that was stopped is resumed
+until it ends. Then every good video must have the bytes of an undisturbed run, exactly the poison must be quarantined,
+and the six invariants of `tests/helpers/invariants.py` must hold. The first round that fails ends it, and its folder
+stays.
 
     python benchmarks/chaos.py [--minutes N] [--seed N] [--num-videos N] [--markdown FILE]
 """
