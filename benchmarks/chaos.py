@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -115,7 +116,7 @@ class Round:
             cluster.nannies.append(cluster.add_worker())
         elif name == "kill the driver":
             run.kill()
-        elif name == "interrupt the driver":
+        elif name == "interrupt the driver" and self.has_begun(run.pid):
             run.send_signal(signal.SIGINT)
         elif name == "kill the scheduler":
             kill(cluster.scheduler.pid)
@@ -144,6 +145,12 @@ class Round:
             else:
                 return
         self.faults[name] += 1
+
+    def has_begun(self, pid: int) -> bool:
+        """True if a driver is at work; before, Python itself is interrupted, with a traceback of its own."""
+        with contextlib.suppress(OSError, ValueError):
+            return bool(json.loads((self.out / ".flowprep/drivers/run.json").read_text())["pid"] == pid)
+        return False
 
     def thaw_due(self, *, at_once: bool = False) -> None:
         """Let frozen nodes go on whose time has come."""

@@ -20,19 +20,19 @@ from helpers.processes import children_of, eventually
 HELPERS = Path(__file__).parent
 PRELOAD = HELPERS / "cluster_preload.py"
 CHEAP = ("--backend", "dis", "--size", "112x84", "--shard-videos", "4", "--durability", "fast")
+PATIENCE = 180.0
+"""Seconds for what takes a few: a worker starts slowly where many programs want few cores."""
 WAITS = {
     "poll_seconds": 0.2,
     "connect_seconds": 10.0,
     "reply_seconds": 10.0,
-    "workers_seconds": 30.0,
+    "workers_seconds": PATIENCE,
     "silence_seconds": 20.0,
     "visible_seconds": 3.0,
     "idle_seconds": 1.0,
     "move_seconds": 0.3,
 }
 TTL_SECONDS = 3
-PATIENCE = 180.0
-"""Seconds for what takes a few: a worker starts slowly where many programs want few cores."""
 
 
 def write_config(path: Path, **waits: float) -> Path:
