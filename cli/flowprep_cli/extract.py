@@ -60,6 +60,12 @@ def extract(context: click.Context, /, **values: Any) -> int:
     settings = content_settings(context, values)
     run_settings = settings_from("run", RunSettings, values)
     cluster = settings_from("cluster", ClusterSettings, values)
+    if values["dry_run"] and cluster.system is not None:
+        from flowprep.cluster.batch import job_script
+        from flowprep.cluster.configfile import read_config
+
+        click.echo(job_script(cluster, read_config(cluster.config_file)), nl=False)
+        return 0
 
     from flowprep.datasets import find_places
     from flowprep_cli.progress import show_list, show_plan, show_summary, shown_progress
@@ -84,12 +90,6 @@ def extract(context: click.Context, /, **values: Any) -> int:
         skip_bad_lines=values["skip_bad_lines"],
         overwrite=values["overwrite"],
     )
-    if values["dry_run"] and cluster.system is not None:
-        from flowprep.cluster.batch import job_script
-        from flowprep.cluster.configfile import read_config
-
-        click.echo(job_script(cluster, read_config(cluster.config_file)), nl=False)
-        return 0
     if values["dry_run"]:
         from flowprep.plan import plan as plan_of
 

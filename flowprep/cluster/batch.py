@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,12 +101,31 @@ def _start(settings: ClusterSettings, config: ClusterConfig, folder: Path) -> Jo
     return cluster
 
 
-def _cluster_class(settings: ClusterSettings) -> Any:
-    import dask_jobqueue
+def _jobqueue() -> Any:
+    """The package dask_jobqueue.
 
+    Loading it would take Ctrl-C from the run: it sets a handler of SIGINT that leaves with exit code 0 (version 0.9),
+    and in any thread but the main one it fails with that.
+    """
+    if "dask_jobqueue" in sys.modules:
+        return sys.modules["dask_jobqueue"]
+    set_handler = signal.signal
+    signal.signal = lambda *_: None
+    try:
+        import dask_jobqueue
+    except ImportError as error:
+        raise SettingsError(
+            f"--cluster needs dask-jobqueue, which is not installed ({error}); pip install 'flowprep[cluster]'"
+        ) from error
+    finally:
+        signal.signal = set_handler
+    return dask_jobqueue
+
+
+def _cluster_class(settings: ClusterSettings) -> Any:
     names = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}
     assert settings.system is not None, "the caller has looked"
-    return getattr(dask_jobqueue, names[settings.system])
+    return getattr(_jobqueue(), names[settings.system])
 
 
 def _job_options(settings: ClusterSettings, job: JobSettings) -> dict[str, Any]:

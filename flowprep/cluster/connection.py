@@ -26,10 +26,9 @@ _LOGGERS = frozenset({"distributed", "dask_jobqueue", "tornado", "asyncio"})
 def require_dask() -> None:
     """Raises SettingsError where Dask is not installed."""
     try:
-        import dask_jobqueue
         import distributed
 
-        _ = dask_jobqueue, distributed
+        _ = distributed
     except ImportError as error:
         raise SettingsError(
             f"clusters need Dask, which is not installed ({error}); pip install 'flowprep[cluster]'"

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -50,22 +51,19 @@ def test_dry_run_prints_the_script_of_a_job(system: str, tmp_path: Path) -> None
         assert option in worker, worker
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("[jobs]\n", "unknown section jobs; known are job, waits"),
-        ("[job]\ngpu = 1\n", "unknown setting `gpu`; known are queue, account"),
-        ('[job]\nwalltime = "1 day"\n', "`walltime` must be D-HH:MM:SS, HH:MM:SS or HH:MM, got '1 day'"),
-        ("[job]\ncores = 0\n", "`cores` must be at least 1, got 0"),
-        ("[job]\ndirectives = [1]\n", "`directives` must be a list of texts"),
-        ("[waits]\npoll_seconds = 0\n", "`poll_seconds` must be above 0"),
-        ("job\n", "is no TOML"),
-    ],
-)
-def test_a_wrong_configuration_is_wrong_use(text: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "cluster.toml").write_text(text)
-    options = ["--cluster", "slurm", "--workers", "3", "--cluster-config", str(tmp_path / "cluster.toml")]
-    assert message in flowprep("extract", "--dataset", "folder", *options, "--dry-run", expect=2).stderr
+def test_loading_dask_jobqueue_leaves_signals_to_the_run() -> None:
+    """It sets a handler that ends the process with exit code 0; and in a thread it could not even be loaded."""
+    code = (
+        "import signal, threading\n"
+        "from flowprep.cluster import batch\n"
+        "thread = threading.Thread(target=batch._jobqueue)\n"
+        "thread.start()\n"
+        "thread.join()\n"
+        "assert batch._jobqueue().SLURMCluster\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+        "assert signal.signal.__name__ == 'signal'\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
 
 
 def listening(pid: int) -> set[str]:
@@ -95,6 +93,7 @@ def test_jobs_do_a_run_and_one_that_dies_is_replaced(tmp_path: Path, tmp_path_fa
             **invariants.environment,
             "PATH": f"{commands}:{os.environ['PATH']}",
             "CHILD_SCRIPT": str(HELPERS / "cluster_child.py"),
+            "HELPERS": str(HELPERS),
             "DASK_DISTRIBUTED__WORKER__PRELOAD": f'["{HELPERS / "cluster_preload.py"}"]',
             "COUNT_FOLDER": str(counts),
             "SLOW_SECONDS": "0.7",

@@ -19,7 +19,16 @@ import faulty_child
 from flowprep import pipeline
 
 
+def set_clock() -> None:
+    """Let the clock of this process be `CLOCK_DAYS` ahead."""
+    days = float(os.environ.get("CLOCK_DAYS", "0"))
+    if days and not hasattr(time, "real_time"):
+        time.real_time = time.time  # type: ignore[attr-defined]
+        time.time = lambda: time.real_time() + 86400 * days  # type: ignore[attr-defined]
+
+
 def main() -> None:
+    set_clock()
     real_frames = pipeline.extract_frames
 
     def extract_frames(video: Any, *arguments: Any, **named: Any) -> Any:

@@ -69,6 +69,7 @@ class DaskCluster:
         self.environment = {
             **(environment or os.environ),
             "CHILD_SCRIPT": str(HELPERS / "cluster_child.py"),
+            "HELPERS": str(HELPERS),
             "COUNT_FOLDER": str(self.counts),
             "SLOW_SECONDS": str(slow_seconds),
             "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": f"{TTL_SECONDS}s",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,21 @@ def test_a_configuration_is_read(tmp_path: Path) -> None:
     assert read_config(None) == ClusterConfig()
     with pytest.raises(MissingDataError, match="No such file"):
         read_config(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[jobs]\n", "unknown section jobs; known are job, waits"),
+        ("[job]\ngpu = 1\n", "unknown setting `gpu`; known are queue, account"),
+        ('[job]\nwalltime = "1 day"\n', "`walltime` must be D-HH:MM:SS, HH:MM:SS or HH:MM, got '1 day'"),
+        ("[job]\ncores = 0\n", "`cores` must be at least 1, got 0"),
+        ("[job]\ndirectives = [1]\n", "`directives` must be a list of texts"),
+        ("[waits]\npoll_seconds = 0\n", "`poll_seconds` must be above 0"),
+        ("job\n", "is no TOML"),
+    ],
+)
+def test_a_wrong_configuration_is_wrong_use(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "cluster.toml").write_text(text)
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        read_config(tmp_path / "cluster.toml")
