@@ -141,6 +141,7 @@ def simulate(arguments: argparse.Namespace, scratch: Path) -> None:
         ("what", "measured", "target"),
         [
             ("start of the command to the first outcome, s", start_seconds, MAX_START_SECONDS),
+            ("of that processor time of the driver, s", since[0], "-"),
             ("largest memory of the driver, MiB", mib, MAX_DRIVER_MIB),
             ("processor time of the scheduler a video, ms", scheduler_ms, "-"),
             ("processor time of the driver a video, ms", driver_ms, "-"),
@@ -164,6 +165,7 @@ def simulate(arguments: argparse.Namespace, scratch: Path) -> None:
             "num_videos": arguments.num_videos,
             "num_simulated": num,
             "start_seconds": round(start_seconds, 2),
+            "start_processor_seconds": round(since[0], 2),
             "driver_mib": round(mib),
             "scheduler_ms": round(scheduler_ms, 3),
             "driver_ms": round(driver_ms, 3),

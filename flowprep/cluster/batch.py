@@ -70,6 +70,10 @@ def _close(cluster: JobQueueCluster) -> None:
     thread = threading.Thread(target=close, name="end-jobs", daemon=True)
     thread.start()
     thread.join(_CLOSE_SECONDS)
+    for name, value in vars(cluster).items():
+        if name.startswith("_job_") and hasattr(value, "close"):  # temporary files with certificates
+            with contextlib.suppress(OSError):
+                value.close()
 
 
 def _start(settings: ClusterSettings, config: ClusterConfig, folder: Path) -> JobQueueCluster:
@@ -131,7 +135,8 @@ def _cluster_class(settings: ClusterSettings) -> Any:
 def _job_options(settings: ClusterSettings, job: JobSettings) -> dict[str, Any]:
     """Keywords of dask-jobqueue for a job."""
     seconds, stagger = job.lifetime()
-    arguments = ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
+    # Memory is limited in children, which Dask does not see; this comes after its own --memory-limit, and counts.
+    arguments = ["--memory-limit", "0", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
     arguments += ["--lifetime", f"{seconds:.0f}s", "--lifetime-stagger", f"{stagger:.0f}s"]
     account = "project" if settings.system in ("sge", "lsf") else "account"
     options: dict[str, Any] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _SBATCH = """#!/bin/bash
-number=$(ls {jobs} | grep -c sh$)
+number=$$
 cp "$1" {jobs}/$number.sh
 setsid bash {jobs}/$number.sh > {jobs}/$number.log 2>&1 < /dev/null &
 echo $! > {jobs}/$number.pid
