@@ -85,13 +85,13 @@ class Round:
                     ["extract", *arguments(self.videos, self.out, self.cluster, self.config)[1:], "--format", "jpeg"],
                     self.invariants.environment,
                 )
-                following = time.monotonic() + self.draw.uniform(2.0, 6.0)
+                following = time.monotonic() + self.draw.uniform(4.0, 12.0)
                 while self.run.poll() is None:
                     time.sleep(0.1)
                     self.thaw_due()
                     if time.monotonic() > following:
                         self.happen()
-                        following = time.monotonic() + self.draw.uniform(1.0, 5.0)
+                        following = time.monotonic() + self.draw.uniform(2.0, 8.0)
                     if time.monotonic() > deadline:
                         self.run.kill()
                         raise SystemExit(f"a run hangs, or faults keep it from ending: {self.run.communicate()[1]}")

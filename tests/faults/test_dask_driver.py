@@ -81,7 +81,7 @@ def test_56_a_driver_that_is_killed_leaves_a_cluster_that_falls_idle(
         run = start_run(command, invariants.environment)
         cluster.wait_for_starts(3)
         run.kill()
-        run.wait()
+        run.communicate()
         assert eventually(lambda: cluster.children() == [], seconds=30)  # after its idle time
         num_after_kill = cluster.starts().total()
 

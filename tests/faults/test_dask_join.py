@@ -100,7 +100,7 @@ def test_62_a_clock_that_is_days_off_changes_nothing(
         run = start_run(arguments(videos, out, cluster, config), invariants.environment)
         cluster.wait_for_starts(3)
         run.kill()
-        run.wait()
+        run.communicate()
         end_run(start_run(arguments(videos, out, cluster, config), invariants.environment), 0)
         invariants.check(whole)
         assert cluster.starts().total() <= NUM_VIDEOS + 2

@@ -16,7 +16,7 @@ from flowprep.cluster import worker
 from flowprep.device import server
 
 sys.path.insert(0, os.environ["HELPERS"])  # this file is run as a copy of itself, and several times
-from cluster_child import set_clock
+from clock import set_clock
 
 child.COMMAND = (sys.executable, os.environ["CHILD_SCRIPT"])
 if script := os.environ.get("DEVICE_SCRIPT"):
