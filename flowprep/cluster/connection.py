@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, final
@@ -78,14 +79,19 @@ class DaskConnection:
         self._token, self._events, self._waits = token, events, waits
         self._functions = FUNCTIONS if functions is None else functions
         self._handles: dict[int, Any] = {}
-        try:
-            self._client = Client(
+
+        def connected() -> Any:
+            return Client(
                 address,
                 security=security,
                 timeout=waits.connect_seconds,
                 set_as_default=False,
                 name=f"flowprep-{token}",
             )
+
+        try:
+            # Its own limit is for the connection alone: for what a frozen scheduler says then it would wait for ever.
+            self._client = _within(waits.connect_seconds + _LEAVE_SECONDS, connected)
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).partition("\n")[0]
             closed()
@@ -155,6 +161,26 @@ class DaskConnection:
     def _check(self) -> None:
         if self._client.status != "running":
             raise EngineLostError(f"the scheduler of {self.name} has gone")
+
+
+def _within(seconds: float, work: Callable[[], Any]) -> Any:
+    """What `work` gives. Raises what it raises, and TimeoutError where it takes longer; then it is left to itself."""
+    results: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            results.put((work(), None))
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is taken
+            results.put((None, error))
+
+    threading.Thread(target=run, name="connect", daemon=True).start()
+    try:
+        result, error = results.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"it says nothing for {seconds:.0f} s") from None
+    if error is not None:
+        raise error
+    return result
 
 
 def _error_of(future: Any) -> str:
