@@ -146,6 +146,8 @@ def test_52_without_workers_the_driver_says_so_and_waits(
         run = start_run(arguments(videos, out, cluster, patient), invariants.environment)
         cluster.wait_for_starts(2)
         kill(*(pid for nanny in cluster.nannies for pid in (nanny.pid, *cluster.workers())))
+        for nanny in cluster.nannies:
+            nanny.wait()
         with pytest.raises(subprocess.TimeoutExpired):
             run.wait(4)
         cluster.nannies = [cluster.add_worker(), cluster.add_worker()]
