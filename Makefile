@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo proof test nightly fuzz lint docs bench clean
+.PHONY: help setup demo proof test nightly fuzz chaos lint docs bench clean
 
 help:
 	@echo "make demo   extract flow from synthetic videos, and what only fusion in space and time can tell of them"
@@ -16,6 +16,7 @@ help:
 	@echo "make docs   write the generated pages of docs/ anew, and build site/"
 	@echo "make bench  measure, see docs/benchmarks/"
 	@echo "make fuzz   10,000 mutated videos a format, see docs/faults.md; FUZZ=\"--files N --formats A,B\""
+	@echo "make chaos  random faults in a cluster for 30 minutes (make chaos MINUTES=5 SEED=1)"
 
 setup: $(STAMP)
 
@@ -57,6 +58,12 @@ bench: setup
 
 fuzz: setup
 	PYTHONPATH=tests $(BIN)/python -m helpers.fuzz $(FUZZ)
+
+MINUTES ?= 30
+SEED ?= 0
+
+chaos: setup
+	$(BIN)/python benchmarks/chaos.py --minutes $(MINUTES) --seed $(SEED)
 
 clean:
 	rm -rf $(VENV) demo proof site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -26,7 +26,6 @@ import re
 import secrets
 import shutil
 import stat
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -235,7 +234,8 @@ def remove_leftovers(root: Path) -> int:
     """
     with output_errors(root, video=False):
         try:
-            leftovers = [path for path in staging_folder(root).iterdir() if _is_leftover(path)]
+            now = _file_system_seconds(root)
+            leftovers = [path for path in staging_folder(root).iterdir() if _is_leftover(path, now)]
         except FileNotFoundError:
             return 0
         for path in leftovers:
@@ -243,8 +243,17 @@ def remove_leftovers(root: Path) -> int:
     return len(leftovers)
 
 
-def _is_leftover(path: Path) -> bool:
-    """True if nobody can be at work in a staging folder."""
+def _file_system_seconds(root: Path) -> float:
+    """What the clock of the store's file system says: that of this machine may be days off, and take all for old."""
+    folder = new_staging(root, "clock", "now")
+    try:
+        return folder.stat().st_mtime
+    finally:
+        remove_tree(folder)
+
+
+def _is_leftover(path: Path, now: float) -> bool:
+    """True if nobody can be at work in a staging folder. `now` is by the clock of its file system."""
     host, _, pid = path.name.rsplit(".", 3)[1].rpartition("-") if path.name.count(".") >= 3 else ("", "", "")
     if host == _host() and pid.isdecimal() and not is_running(int(pid)):
         return True
@@ -252,7 +261,7 @@ def _is_leftover(path: Path) -> bool:
         changed = max(part.lstat().st_mtime for part in (path, *path.iterdir()))
     except OSError:
         return False  # its owner, or another run, has just removed it
-    return time.time() - changed > _ABANDONED_SECONDS
+    return now - changed > _ABANDONED_SECONDS
 
 
 @contextlib.contextmanager

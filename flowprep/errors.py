@@ -65,6 +65,10 @@ class RunStoppedError(FlowprepError, OSError):
     exit_code = 3
 
 
+class CannotWorkError(RunStoppedError):
+    """This machine cannot do the work: processes do not start here, or its device is broken. Another one might."""
+
+
 class VideoError(FlowprepError, ValueError):
     """One video cannot be extracted. Ends as that video's `failed` state and costs no other video anything.
 

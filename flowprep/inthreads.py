@@ -17,9 +17,8 @@ from flowprep.errors import FlowprepError
 from flowprep.interruption import Interruption
 from flowprep.listener import Listener, Start
 from flowprep.records import Row, Video
-from flowprep.run import event_of
 from flowprep.summary import Counts, Tally
-from flowprep.supervisor import Attempt, Done
+from flowprep.supervisor import Attempt, Done, event_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from flowprep import wire
-from flowprep.errors import RunStoppedError
+from flowprep.errors import CannotWorkError
 from flowprep.spawn import spawn
 
 START_SECONDS = 600.0  # on a disk that many nodes load Python from at the same time
 _GRACE_SECONDS = 5.0
 _POLL_SECONDS = 0.2
+_PAUSE_SECONDS = 2.0  # between two looks that are never further apart than the above, but on a busy machine
 _NUM_STDERR_BYTES = 8000
 NONSENSE = "its process sent what is no message"
 
@@ -50,7 +51,7 @@ class SupervisedProcess:
         try:
             self._process = spawn([*command, str(os.getpid())])
         except OSError as error:
-            raise RunStoppedError(
+            raise CannotWorkError(
                 f"a worker process cannot start: {error}; mend that and run the same command again"
             ) from error
         assert self._process.stdout is not None, "all three are pipes"
@@ -113,11 +114,18 @@ class SupervisedProcess:
             self._process.stdin.flush()
 
     def receive(self, deadline: float) -> dict[str, Any]:
-        """The next message. Raises LostError at the end of the process or at the deadline (of `time.monotonic`)."""
+        """The next message. Raises LostError at the end of the process or at the deadline (of `time.monotonic`).
+
+        The time for which we do not run ourselves, as on a node that is frozen, does not count.
+        """
+        before = time.monotonic()
         while not self._messages:
             if self._abort.is_set():
                 raise AbortedError
-            remaining = deadline - time.monotonic()
+            before, pause = time.monotonic(), time.monotonic() - before
+            if pause > _PAUSE_SECONDS:
+                deadline += pause
+            remaining = deadline - before
             if remaining <= 0:
                 raise self.lost("timeout", "it made no progress, or took longer than the limit")
             for key, _ in self._selector.select(min(remaining, _POLL_SECONDS)):

@@ -389,6 +389,9 @@ class ClipWriter(VideoWriter):
 
     def _publish(self, entry: Entry) -> None:
         out, sync = self.publisher.out, self.publisher.sync
+        existing = self.publisher.read_entry(self.video, self.list_index)
+        if existing is not None and (existing.row, existing.source_mtime_ns) == (entry.row, entry.source_mtime_ns):
+            return  # another attempt was first, its bytes are the same, and its shard may be packed by now
         commit.write(self._fd, encode_tail(entry, self._index, self._end))
         if sync:
             commit.fsync(self._fd)

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flowprep import overwrite, resume
+from flowprep.cluster.configfile import read_config
+from flowprep.cluster.security import address_of, check_address
+from flowprep.cluster.settings import ClusterSettings
 from flowprep.config import DEVICE_BACKENDS, ExtractSettings, FlowSettings, RunSettings
 from flowprep.datasets import list_videos
 from flowprep.errors import MissingDataError, SettingsError, StoreError
@@ -30,6 +33,7 @@ class Request:
     splits: Path | None = None
     settings: ExtractSettings = field(default_factory=ExtractSettings)
     run: RunSettings = field(default_factory=RunSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
     skip_bad_lines: bool = False
     overwrite: bool = False
 
@@ -66,9 +70,10 @@ def prepare(request: Request) -> Prepared:
         raise SettingsError(
             "--overwrite makes a store anew in one run; begin it so, or remove it by hand before --part"
         )
+    _check_cluster(request)
     _refuse_adopted(request.out)
     stored = None if request.overwrite else _stored_flow(request.out)
-    settings = resolved(request.settings, stored)
+    settings = resolved(request.settings, stored, here=not request.cluster)
     devices_of(settings, request.run)
     is_shared = request.run.part is not None and list_path(request.out).exists()
     if is_shared:
@@ -89,22 +94,24 @@ def prepare(request: Request) -> Prepared:
     if request.overwrite:
         return Prepared(settings=settings, saved=saved)
     if stored is None and (stored := _stored_flow(request.out)) is not None:
-        settings = resolved(request.settings, stored)  # listing takes a while, and another part has begun meanwhile
+        # Listing takes a while, and another part has begun meanwhile.
+        settings = resolved(request.settings, stored, here=not request.cluster)
     checked = resume.check(request.out, settings, None if is_shared else saved.listing)
     return Prepared(settings=settings, saved=saved, is_shared=is_shared, checked=checked)
 
 
-def resolved(settings: ExtractSettings, stored: FlowSettings | None = None) -> ExtractSettings:
+def resolved(settings: ExtractSettings, stored: FlowSettings | None = None, *, here: bool = True) -> ExtractSettings:
     """The settings with backend, variant and all parameters named.
 
-    `stored` are those that the store was begun with: its backend and variant are what `auto` means from then on.
+    `stored` are those that the store was begun with: its backend and variant are what `auto` means from then on. Unless
+    it is to run `here`, a backend that is named need not be able to.
     """
     if not settings.store.flow:
         return dataclasses.replace(settings, flow=FlowSettings())
     name, variant = settings.flow.backend, settings.flow.variant
     if name == "auto" and stored is not None and stored.backend != "auto" and variant in (None, stored.variant):
         name, variant = stored.backend, stored.variant
-    name, variant = resolve(name, variant, settings.flow.cpu_baseline)
+    name, variant = resolve(name, variant, settings.flow.cpu_baseline, here=here)
     settings = dataclasses.replace(settings, flow=dataclasses.replace(settings.flow, backend=name, variant=variant))
     # Not asked of a backend: what opens a device here would keep some of its memory for the whole run.
     parameters = parse_parameters(name, variant, settings.flow.parameters).to_json()
@@ -118,6 +125,17 @@ def devices_of(settings: ExtractSettings, run: RunSettings) -> tuple[str, ...]:
         what = f"flow backend {settings.flow.backend} computes" if settings.store.flow else "a store without flow needs"
         raise SettingsError(f"--device {run.device}: {what} on no device; leave it out, or choose another --backend")
     return (run.devices() or ("cuda:0",)) if needed else ()
+
+
+def _check_cluster(request: Request) -> None:
+    """Refuse a cluster that may not be used, before anything else is done."""
+    if not request.cluster:
+        return
+    if request.run.jobs:
+        raise SettingsError("--jobs is for this machine; on a cluster each thread of a worker does a video")
+    read_config(request.cluster.config_file)
+    if request.cluster.dask is not None:
+        check_address(address_of(request.cluster.dask), request.cluster)
 
 
 def shared_list(request: Request) -> SavedList:

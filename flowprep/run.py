@@ -13,10 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from flowprep import commit, driver, executors, journal, machine, overwrite, resume
 from flowprep.childprocess import Task, Work
+from flowprep.cluster.configfile import read_config
+from flowprep.cluster.settings import ClusterSettings
 from flowprep.conclusion import conclude, write_run_json
 from flowprep.config import ExtractSettings, RunSettings
 from flowprep.errors import FlowprepError, MissingDataError, SettingsError, StoreError
@@ -29,7 +31,7 @@ from flowprep.request import Prepared, Request, devices_of, prepare, resolved, s
 from flowprep.stores.places import id_hash
 from flowprep.stores.savedlist import SavedList, read_list
 from flowprep.summary import Counts, Summary, Tally, summarise
-from flowprep.supervisor import Done
+from flowprep.supervisor import Done, event_of
 from flowprep.survey import sizes_of, survey
 
 
@@ -41,6 +43,7 @@ def extract(
     splits: Path | str | None = None,
     settings: ExtractSettings | None = None,
     run: RunSettings | None = None,
+    cluster: ClusterSettings | None = None,
     overwrite: bool = False,
     listener: Listener | None = None,
     stop: threading.Event | None = None,
@@ -48,9 +51,9 @@ def extract(
     """Extract a dataset into the store `out`, as `flowprep extract` does; run again to resume.
 
     `dataset` is a name of `flowprep.datasets.NAMES`. Videos that fail are counted in the summary and cost the others
-    nothing. When `stop` is set, from another thread, the videos in work are finished, and the summary is `interrupted`.
-    While videos are in work, and in the main thread alone, the first SIGINT or SIGTERM does the same and ends in
-    KeyboardInterrupt; a second one does not wait for them.
+    nothing. With a `cluster` its workers do the work, see docs/clusters.md. When `stop` is set, from another thread,
+    the videos in work are finished, and the summary is `interrupted`. While videos are in work, and in the main thread
+    alone, the first SIGINT or SIGTERM does the same and ends in KeyboardInterrupt; a second one does not wait for them.
 
     Raises SettingsError, DatasetError, MissingDataError or BackendUnavailableError before any work, and RunStoppedError
     where the run cannot go on.
@@ -62,6 +65,7 @@ def extract(
         splits=None if splits is None else Path(splits),
         settings=settings,
         run=run or RunSettings(),
+        cluster=cluster or ClusterSettings(),
         overwrite=overwrite,
     )
     interruption = Interruption(stop)
@@ -75,7 +79,7 @@ def execute(request: Request, listener: Listener | None = None, interruption: In
     """Do a request, see `extract`. A signal ends in a summary that is `interrupted`."""
     heard, started = listener or Quiet(), time.perf_counter()
     with _begun(request, heard) as (out, prepared):
-        run = _Run(out, prepared, request.videos, request.run, heard, interruption or Interruption())
+        run = _Run(out, prepared, request.videos, request.run, heard, interruption or Interruption(), request.cluster)
         summary = dataclasses.replace(run.do(started), out=request.out)
         if summary.part is None and not summary.interrupted:
             write_run_json(out, summary)
@@ -215,7 +219,9 @@ class _Run:
         run: RunSettings,
         heard: Listener,
         interruption: Interruption,
+        cluster: ClusterSettings | None = None,
     ) -> None:
+        self._cluster = cluster or ClusterSettings()
         self._out, self._prepared, self._folder, self._run = out, prepared, folder, run
         self._heard, self._interruption = heard, interruption
         self._settings, self._listing = prepared.settings, prepared.saved.listing
@@ -244,7 +250,7 @@ class _Run:
 
     def _record(self, todo: Sequence[int], started: float, end: Callable[[float], Summary]) -> Summary:
         """Do these videos and come to an end, with a journal of it."""
-        if todo and not self._devices:
+        if todo and not self._devices and not self._cluster:
             _warm_up(self._settings)
         with journal.Journal(journal.journal_folder(self._out)) as record:
             summary = None
@@ -274,7 +280,8 @@ class _Run:
 
     def _work(self, todo: Sequence[int], record: journal.Journal) -> bool:
         """Extract and pack; False if that was stopped before its end."""
-        jobs, sizes, stop = num_jobs(self._run, len(todo)), self._prepared.saved.num_bytes, self._interruption.stop
+        sizes, stop = self._prepared.saved.num_bytes, self._interruption.stop
+        jobs = 0 if self._cluster else num_jobs(self._run, len(todo))
         assert sizes is not None, "the list of a run has sizes"
         start = Start(
             num_videos=len(self._indices),
@@ -283,7 +290,7 @@ class _Run:
             jobs=jobs,
             part=self._run.part,
         )
-        record.begin(**dataclasses.asdict(start), run=self._run.to_json())
+        record.begin(**dataclasses.asdict(start), run={**self._run.to_json(), **self._cluster.to_json()})
         self._heard.started(start)
         videos = self._prepared.videos
         work = Work(
@@ -304,14 +311,25 @@ class _Run:
         )
         packer.expect(todo)
         tasks = (Task(list_index=index, video=videos[index]) for index in todo)
-        loads = self._tally.loads
-        for done in executors.run_tasks(work, tasks, jobs, stop=stop, progress=self._heard.progress, loads=loads):
+        for done in self._done(work, tasks, jobs):
             self._tally.add(done.row)
             self._counts.add(videos[done.list_index], done.row)
             record.append("video", **event_of(done))
             packer.finished(done.list_index)
             self._heard.finished(done)
         return self._tally.num_videos == len(todo) and packer.pack_rest(self._indices, stop.is_set)
+
+    def _done(self, work: Work, tasks: Iterator[Task], jobs: int) -> Iterator[Done]:
+        """Each task when it has ended, by processes of this machine or by a cluster."""
+        stop, progress = self._interruption.stop, self._heard.progress
+        if not self._cluster:
+            return executors.run_tasks(work, tasks, jobs, stop=stop, progress=progress, loads=self._tally.loads)
+        from flowprep.cluster import tasks as cluster_tasks
+
+        config = read_config(self._cluster.config_file)
+        return cluster_tasks.run_tasks(
+            work, tasks, self._cluster, config, stop=stop, progress=progress, note=self._heard.note
+        )
 
     def _end(self, started: float) -> Summary:
         """End the list, or the part."""
@@ -350,25 +368,6 @@ class _Run:
             part=self._run.part,
             interrupted=interrupted,
         )
-
-
-def event_of(done: Done) -> dict[str, Any]:
-    """The journal's line of a video; `frames` are images or, where none are stored, flows."""
-    row = done.row
-    return {
-        "id": row.id,
-        "state": str(row.state),
-        "reasons": [reason.code for reason in row.reasons],
-        "seconds": round(done.seconds, 4),
-        "frames": max(row.frames, row.flows),
-        "flows": row.flows,
-        "bytes": row.source_bytes,
-        "build": done.build,
-        "attempts": [
-            {name: value for name, value in dataclasses.asdict(attempt).items() if value != ""}
-            for attempt in done.attempts
-        ],
-    }
 
 
 def _seconds_since(started: float) -> float:

@@ -13,13 +13,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from flowprep import commit, source
 from flowprep.childprocess import ChildProcess, IdleDeathError, Task, Work
 from flowprep.device.process import MAX_DEATHS, Device
-from flowprep.errors import DeviceLostError, RunStoppedError, VideoError
+from flowprep.errors import CannotWorkError, DeviceLostError, VideoError
 from flowprep.process import LostError
-from flowprep.publisher import open_publisher
+from flowprep.publisher import Publisher, open_publisher
 from flowprep.records import Reason, Row, State
 from flowprep.stores.rowfile import Entry
 
@@ -76,13 +78,13 @@ class SetAsideError(Exception):
 class Supervisor:
     """Does videos one after another in a child, which is started when it is first needed and replaced when it dies.
 
-    Where there is a `device`, that computes the flow.
+    Where there is a `device`, that computes the flow. `progress` may be another one for each video.
     """
 
     def __init__(
         self, work: Work, abort: threading.Event, progress: Callable[[int], None], device: Device | None = None
     ) -> None:
-        self._work, self._abort, self._progress, self._device = work, abort, progress, device
+        self._work, self._abort, self.progress, self._device = work, abort, progress, device
         self._publisher = open_publisher(work.out, work.settings, durability=work.durability)
         self._child: ChildProcess | None = None
 
@@ -112,13 +114,13 @@ class Supervisor:
             if self._device is not None:  # alone, a video may be one of several that break it
                 address = self._device.address(MAX_DEATHS * (1 if aside is None else MAX_TRIES))
             try:
-                row, lost = process.perform(task, self._progress, address), None
+                row, lost = process.perform(task, self.progress, address), None
                 outcome, stderr = str(row.state), "" if row.state.stored else process.stderr()
             except IdleDeathError as error:
                 self._discard()
                 num_idle_deaths += 1
                 if num_idle_deaths == _MAX_STARTS:
-                    raise RunStoppedError(f"worker processes die before they begin: {error}; run again") from error
+                    raise CannotWorkError(f"worker processes die before they begin: {error}; run again") from error
                 continue
             except LostError as error:
                 self._discard()
@@ -147,7 +149,7 @@ class Supervisor:
                 self._abort.wait(_BACK_OFF_SECONDS)
         if row is None:
             assert lost is not None, "without a row the child was lost"
-            row = self._quarantine(task, lost)
+            row = quarantine(self._publisher, self._work.videos, task, Reason(lost.code, lost.detail))
         return Done(
             list_index=task.list_index,
             row=row,
@@ -180,7 +182,7 @@ class Supervisor:
             else:
                 self._child = process
                 return process
-        raise RunStoppedError(f"a worker process cannot start: {reason}; mend that and run the same command again")
+        raise CannotWorkError(f"a worker process cannot start: {reason}; mend that and run the same command again")
 
     def _discard(self) -> None:
         """Get rid of the child and of what it has staged."""
@@ -192,19 +194,37 @@ class Supervisor:
     def _entry(self, task: Task) -> Entry | None:
         return self._publisher.read_entry(task.video, task.list_index)
 
-    def _quarantine(self, task: Task, lost: LostError) -> Row:
-        """Publish that a video was given up, with what a later run compares its file by."""
-        path, num_bytes, sha256, mtime_ns = self._work.videos / task.video.path, 0, "", 0
-        try:
-            with source.opened(path) as file:
-                version = source.fingerprint(file)
-            num_bytes, mtime_ns = version.num_bytes, version.mtime_ns
-            sha256 = source.sha256_of(path, version)
-        except VideoError:
-            pass  # it has gone meanwhile, and will be looked at again
-        row = dataclasses.replace(
-            Row.unstored(task.video, State.QUARANTINED, Reason(lost.code, lost.detail)),
-            source_bytes=num_bytes,
-            source_sha256=sha256,
-        )
-        return self._publisher.publish_row(row, task.list_index, source_mtime_ns=mtime_ns)
+
+def quarantine(publisher: Publisher, videos: Path, task: Task, reason: Reason) -> Row:
+    """Publish that a video was given up, with what a later run compares its file by; gives the row that holds."""
+    path, num_bytes, sha256, mtime_ns = videos / task.video.path, 0, "", 0
+    try:
+        with source.opened(path) as file:
+            version = source.fingerprint(file)
+        num_bytes, mtime_ns = version.num_bytes, version.mtime_ns
+        sha256 = source.sha256_of(path, version)
+    except VideoError:
+        pass  # it has gone meanwhile, and will be looked at again
+    row = dataclasses.replace(
+        Row.unstored(task.video, State.QUARANTINED, reason), source_bytes=num_bytes, source_sha256=sha256
+    )
+    return publisher.publish_row(row, task.list_index, source_mtime_ns=mtime_ns)
+
+
+def event_of(done: Done) -> dict[str, Any]:
+    """The journal's line of a video; `frames` are images or, where none are stored, flows."""
+    row = done.row
+    return {
+        "id": row.id,
+        "state": str(row.state),
+        "reasons": [reason.code for reason in row.reasons],
+        "seconds": round(done.seconds, 4),
+        "frames": max(row.frames, row.flows),
+        "flows": row.flows,
+        "bytes": row.source_bytes,
+        "build": done.build,
+        "attempts": [
+            {name: value for name, value in dataclasses.asdict(attempt).items() if value != ""}
+            for attempt in done.attempts
+        ],
+    }

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from flowprep.cluster.settings import ClusterSettings
 from flowprep.config import (
     DecodeSettings,
     ExtractSettings,
@@ -43,7 +44,9 @@ from flowprep_cli.options import parse_parameters, parse_size, settings_from, se
 @settings_options("jpeg", JpegSettings)
 @settings_options("decode", DecodeSettings)
 @settings_options("run", RunSettings)
-@click.option("--dry-run", is_flag=True, help="Say what would be done, with disk and time from a measured sample.")
+@settings_options("cluster", ClusterSettings)
+@click.option("--dry-run", is_flag=True,
+              help="Say what would be done, by a measured sample; with --cluster print a job script.")  # fmt: skip
 @click.option("--list-only", is_flag=True,
               help="Record the list in the store, anew if it has one, and do no more: before parts begin.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Build the store anew; the old one is replaced when all is done.")
@@ -56,6 +59,13 @@ def extract(context: click.Context, /, **values: Any) -> int:
     """
     settings = content_settings(context, values)
     run_settings = settings_from("run", RunSettings, values)
+    cluster = settings_from("cluster", ClusterSettings, values)
+    if values["dry_run"] and cluster.system is not None:
+        from flowprep.cluster.batch import job_script
+        from flowprep.cluster.configfile import read_config
+
+        click.echo(job_script(cluster, read_config(cluster.config_file)), nl=False)
+        return 0
 
     from flowprep.datasets import find_places
     from flowprep_cli.progress import show_list, show_plan, show_summary, shown_progress
@@ -76,6 +86,7 @@ def extract(context: click.Context, /, **values: Any) -> int:
         out=places.out,
         settings=settings,
         run=run_settings,
+        cluster=cluster,
         skip_bad_lines=values["skip_bad_lines"],
         overwrite=values["overwrite"],
     )

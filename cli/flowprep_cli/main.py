@@ -48,4 +48,6 @@ def main() -> None:
     logging.getLogger("flowprep").addHandler(logging.NullHandler())
     # But that kernels are being compiled, or cannot be kept, is said nowhere else.
     logging.getLogger("flowprep.flow").addHandler(logging.StreamHandler())
+    # And that a cluster is open to others, or what one was at when it got stuck.
+    logging.getLogger("flowprep.cluster").addHandler(logging.StreamHandler())
     leave_with(cli, "flowprep", stopped="Stopped. What was committed is kept; run the same command again to resume.")

@@ -9,7 +9,7 @@ from typing import Any, final
 from flowprep.config import ExtractSettings
 from flowprep.device import server
 from flowprep.device.load import Load
-from flowprep.errors import BackendUnavailableError, RunStoppedError
+from flowprep.errors import BackendUnavailableError, CannotWorkError
 from flowprep.process import NONSENSE, START_SECONDS, AbortedError, LostError, SupervisedProcess
 
 MAX_DEATHS = 3
@@ -37,7 +37,7 @@ class Device:
         """Where its owner listens, which is started if none is alive.
 
         Raises:
-            RunStoppedError: owners die again and again.
+            CannotWorkError: owners die again and again.
             BackendUnavailableError: the backend does not run here.
             AbortedError: the run ends now.
         """
@@ -46,7 +46,7 @@ class Device:
                 if self._owner is not None:
                     self._bury(self._owner)
                 if self._num_deaths >= max_deaths:
-                    raise RunStoppedError(
+                    raise CannotWorkError(
                         f"the process that owns {self.name} has died {self._num_deaths} times without computing "
                         f"anything; look at `nvidia-smi` and run the same command again"
                     )
@@ -78,7 +78,7 @@ class Device:
             process.kill()
             self._num_deaths += 1
             if self._num_deaths >= MAX_DEATHS:
-                raise RunStoppedError(
+                raise CannotWorkError(
                     f"the process that is to own {self.name} cannot start: {error.text()}; "
                     "mend that and run the same command again"
                 ) from error

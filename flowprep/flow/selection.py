@@ -35,13 +35,14 @@ def backends() -> list[BackendStatus]:
 
 
 def resolve(
-    backend: str = "auto", variant: str | None = None, cpu_baseline: str | None = None
+    backend: str = "auto", variant: str | None = None, cpu_baseline: str | None = None, *, here: bool = True
 ) -> tuple[str, str | None]:
     """The backend and variant that a choice means on this machine.
 
     `auto` is the best backend of our own that runs here and has the variant. A backend that is named is never replaced
     by another one. With a `cpu_baseline`, which is for `native`, `auto` means that. Without a variant, either takes
-    `cuda` where it has it, else `cpu`, else (dis, farneback) None.
+    `cuda` where it has it, else `cpu`, else (dis, farneback) None. One that is named for another machine, not `here`,
+    is not tried.
 
     Raises:
         SettingsError: There is no such backend, or it has no such variant.
@@ -49,7 +50,8 @@ def resolve(
     """
     FlowSettings(backend=backend, variant=variant)  # refuses unknown names and variants
     if backend != "auto":
-        _require(_status(backend))
+        if here:
+            _require(_status(backend))
         variants = BACKENDS[backend]
         return backend, variant or (variants[0] if variants else None)
     candidates = []

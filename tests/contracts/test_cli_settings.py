@@ -14,6 +14,7 @@ from typing import Any
 import click
 import pytest
 
+from flowprep.cluster.settings import ClusterSettings
 from flowprep.config import (
     BenchSettings,
     DecodeSettings,
@@ -45,6 +46,7 @@ SECTIONS: dict[str, dict[str, type[Settings]]] = {
         "jpeg": JpegSettings,
         "store": StoreSettings,
         "run": RunSettings,
+        "cluster": ClusterSettings,
     },
     "flow": {"flow": FlowSettings},
     "bench": {
@@ -148,7 +150,7 @@ def test_sections_are_all_content_settings() -> None:
         field.name: type(getattr(ExtractSettings(), field.name)) for field in dataclasses.fields(ExtractSettings)
     }
     nested = {name: kind for name, kind in sections.items() if issubclass(kind, Settings)}
-    assert {**nested, "run": RunSettings} == SECTIONS["extract"]
+    assert {**nested, "run": RunSettings, "cluster": ClusterSettings} == SECTIONS["extract"]
     assert set(sections) - set(nested) == {"dataset", "algorithms"}  # --dataset; numbers of this version's stages
 
 

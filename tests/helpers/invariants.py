@@ -93,7 +93,7 @@ class Invariants:
     def check_sound(self) -> None:
         """I2."""
         report = verify(self.out, settings=VerifySettings(deep=True, jobs=1))
-        assert [str(finding) for finding in report.findings] == []
+        assert report.findings == (), [str(finding) for finding in report.findings]
 
     def check_bytes(self, whole: Mapping[str, bytes]) -> None:
         """I4."""
@@ -105,7 +105,7 @@ class Invariants:
         """I5."""
         after = self._snapshot()
         changed = {name for name in {*self._before, *after} if self._before.get(name) != after.get(name)}
-        assert changed == set()
+        assert changed == set(), changed
 
     def check_gone(self, survivors: Iterable[int] = ()) -> None:
         """I6."""

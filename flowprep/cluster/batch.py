@@ -1,0 +1,182 @@
+"""A cluster of jobs of a batch system, through dask-jobqueue. Its scheduler is a part of this process."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowprep.cluster.configfile import ClusterConfig, JobSettings, walltime_seconds
+from flowprep.cluster.connection import DaskConnection, require_dask
+from flowprep.cluster.engine import Connect, Events
+from flowprep.cluster.flights import EngineLostError
+from flowprep.cluster.settings import ClusterSettings
+from flowprep.errors import SettingsError
+
+if TYPE_CHECKING:
+    from dask_jobqueue.core import JobQueueCluster
+
+_CLOSE_SECONDS = 20.0
+_DASK_SETTINGS = {
+    "distributed.scheduler.allowed-failures": 1000,  # who is to blame is found out by the engine
+    "distributed.scheduler.work-stealing": False,
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    "distributed.scheduler.worker-ttl": "2 minutes",  # of a node that is frozen
+}
+_PLACEHOLDER = "tls://<address of the scheduler>"
+
+
+def job_script(settings: ClusterSettings, config: ClusterConfig) -> str:
+    """The script of a job, with a placeholder for the address of the scheduler, which does not run yet."""
+    require_dask()
+    job_class = _cluster_class(settings).job_cls
+    try:
+        job = job_class(_PLACEHOLDER, name="flowprep", **_job_options(settings, config.job))
+    except (ValueError, TypeError) as error:
+        raise SettingsError(f"a job of {settings.system} cannot be described: {error}") from error
+    return str(job.job_script())
+
+
+def connect_batch(settings: ClusterSettings, config: ClusterConfig, folder: Path) -> Connect:
+    """What starts a cluster of `--cluster`. `folder` is one on the shared disk that only we may read."""
+    job_script(settings, config)  # refuses what is wrong before anything is started
+
+    def connect(token: str, events: Events) -> DaskConnection:
+        cluster = _start(settings, config, folder)
+        return DaskConnection(
+            cluster.scheduler_address,
+            cluster.security,
+            config.waits,
+            token,
+            events,
+            name=f"the cluster of {settings.num_workers} {settings.system} jobs",
+            closed=lambda: _close(cluster),
+        )
+
+    return connect
+
+
+def _close(cluster: JobQueueCluster) -> None:
+    """Cancel the jobs and end the scheduler, within a limit of time."""
+
+    def close() -> None:
+        with contextlib.suppress(Exception):  # jobs that have gone cannot be cancelled
+            cluster.close(timeout=_CLOSE_SECONDS)
+
+    thread = threading.Thread(target=close, name="end-jobs", daemon=True)
+    thread.start()
+    thread.join(_CLOSE_SECONDS)
+    for name, value in vars(cluster).items():
+        if name.startswith("_job_") and hasattr(value, "close"):  # temporary files with certificates
+            with contextlib.suppress(OSError):
+                value.close()
+
+
+def _start(settings: ClusterSettings, config: ClusterConfig, folder: Path) -> JobQueueCluster:
+    """A cluster with its scheduler, whose jobs have been asked for."""
+    import dask
+    from distributed.security import Security
+
+    dask.config.set(_DASK_SETTINGS)
+    job = config.job
+    scheduler: dict[str, Any] = {"dashboard": settings.dashboard is not None}
+    scheduler["dashboard_address"] = settings.dashboard or "127.0.0.1:0"
+    if job.host is not None or job.interface is None:
+        scheduler["host"] = job.host or _own_address()
+    try:
+        cluster = _cluster_class(settings)(
+            security=Security.temporary(),
+            shared_temp_directory=str(folder.absolute()),
+            scheduler_options=scheduler,
+            silence_logs="error",
+            **_job_options(settings, job),
+        )
+        # `scale` would never replace a job that has ended.
+        minimum = settings.num_workers if job.minimum is None else min(job.minimum, settings.num_workers or 1)
+        cluster.adapt(minimum=minimum, maximum=settings.num_workers)
+    except (OSError, RuntimeError) as error:
+        raise EngineLostError(f"a cluster of {settings.system} jobs cannot be started ({error})") from error
+    except (ValueError, ImportError) as error:
+        raise SettingsError(f"a cluster of {settings.system} jobs cannot be started: {error}") from error
+    return cluster
+
+
+def _jobqueue() -> Any:
+    """The package dask_jobqueue.
+
+    Loading it would take Ctrl-C from the run: it sets a handler of SIGINT that leaves with exit code 0 (version 0.9),
+    and in any thread but the main one it fails with that.
+    """
+    if "dask_jobqueue" in sys.modules:
+        return sys.modules["dask_jobqueue"]
+    set_handler = signal.signal
+    signal.signal = lambda *_: None
+    try:
+        import dask_jobqueue
+    except ImportError as error:
+        raise SettingsError(
+            f"--cluster needs dask-jobqueue, which is not installed ({error}); pip install 'flowprep[cluster]'"
+        ) from error
+    finally:
+        signal.signal = set_handler
+    return dask_jobqueue
+
+
+def _cluster_class(settings: ClusterSettings) -> Any:
+    names = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}
+    assert settings.system is not None, "the caller has looked"
+    return getattr(_jobqueue(), names[settings.system])
+
+
+def _job_options(settings: ClusterSettings, job: JobSettings) -> dict[str, Any]:
+    """Keywords of dask-jobqueue for a job."""
+    seconds, stagger = job.lifetime()
+    # Memory is limited in children, which Dask does not see; this comes after its own --memory-limit, and counts.
+    arguments = ["--memory-limit", "0", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
+    arguments += ["--lifetime", f"{seconds:.0f}s", "--lifetime-stagger", f"{stagger:.0f}s"]
+    account = "project" if settings.system in ("sge", "lsf") else "account"
+    options: dict[str, Any] = {
+        "queue": job.queue,
+        account: job.account,
+        "walltime": _walltime(job.walltime, settings.system),
+        "cores": job.cores,
+        "memory": job.memory,
+        "processes": 1,
+        "job_extra_directives": list(job.directives),
+        "job_directives_skip": list(job.skip_directives),
+        "job_script_prologue": list(job.prologue),
+        "interface": job.interface,
+        "python": job.python,
+        "shebang": job.shebang,
+        "log_directory": job.log_directory,
+        "local_directory": job.local_directory,
+        "job_name": job.job_name,
+        "worker_extra_args": arguments,
+    }
+    if settings.system in ("pbs", "sge"):
+        options["resource_spec"] = job.resource_spec
+    elif job.resource_spec is not None:
+        raise SettingsError(f"`resource_spec` is for pbs and sge, not {settings.system}; use `directives`")
+    if settings.system == "lsf":
+        options["ncpus"] = job.cores
+    return options
+
+
+def _walltime(text: str, system: str | None) -> str:
+    """As the batch system writes it: LSF takes HH:MM, PBS and SGE no days."""
+    if system == "slurm":
+        return text
+    minutes, seconds = divmod(round(walltime_seconds(text)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}" if system == "lsf" else f"{hours:02d}:{minutes:02d}:{seconds:02d}"
+
+
+def _own_address() -> str:
+    """The address under which others see this machine."""
+    from distributed.utils import get_ip
+
+    return str(get_ip())

@@ -1,0 +1,385 @@
+"""The driver of a cluster: sends videos to workers, watches, and says what became of each.
+
+A cluster tells two things, as events in one queue: `("report", text)` is what a worker says (`cluster.worker`),
+`("ended", number, error)` that something submitted has ended, with `error` "" or what Dask says. Neither is believed:
+a video is done when the disk has an outcome that it had not when the video was sent. A worker that vanishes costs no
+video anything but time; a video that workers vanish with again and again is found out at the end, when each suspect
+has the cluster to itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias, final
+
+from flowprep.childprocess import Task, Work
+from flowprep.cluster.flights import NUM_AHEAD, Connection, EngineLostError, Flight, Trouble, Worker, error_of
+from flowprep.cluster.orders import decode, done_from_json, encode, task_to_json, work_to_json
+from flowprep.cluster.verdicts import Verdicts
+from flowprep.cluster.waits import Waits
+from flowprep.errors import RunStoppedError
+from flowprep.publisher import Publisher
+from flowprep.supervisor import Attempt, Done
+
+_log = logging.getLogger(__name__)
+_QUIET_SECONDS = 10.0  # without workers, before that is said
+_MAX_EVENTS = 1000  # at a time, between two looks at everything else
+
+Events: TypeAlias = "queue.SimpleQueue[tuple[Any, ...]]"
+Connect: TypeAlias = Callable[[str, Events], Connection]
+"""Connects with a cluster, for a run of that token."""
+
+
+@final
+class Engine:
+    """One run on a cluster. `connect` gives a connection that puts its events into `events`."""
+
+    def __init__(
+        self,
+        work: Work,
+        publisher: Publisher,
+        connect: Connect,
+        waits: Waits,
+        introduction: dict[str, Any],
+        *,
+        stop: threading.Event,
+        abort: threading.Event,
+        progress: Callable[[int], None],
+        note: Callable[[str], None],
+    ) -> None:
+        self._work, self._connect, self._waits = work, connect, waits
+        self._introduction = introduction
+        self._work_json = work_to_json(work)
+        self._stop, self._abort, self._progress, self._note = stop, abort, progress, note
+        self._verdicts = Verdicts(work, publisher, note)
+        self._unseen: list[tuple[float, Flight, Done]] = []
+        self._obstacles: dict[str, str] = {}
+        self._num_sent = 0
+        self._begin(None, queue.SimpleQueue(), "")
+
+    def _begin(self, connection: Connection | None, events: Events, token: str) -> None:
+        """Start from nothing with a connection."""
+        self._connection, self._events, self._token = connection, events, token
+        self._workers: dict[str, Worker] = {}
+        self._flights: dict[int, Flight] = {}
+        self._joining: dict[int, Worker] = {}
+        self._last_sign = self._without_since = time.monotonic()
+        self._next_poll = 0.0
+        self._is_told = False
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Done]:
+        """Do the tasks and yield each as it ends. Raises RunStoppedError, and what workers say of the whole run."""
+        self._tasks, self._is_listed = iter(tasks), False
+        num_failures = 0
+        while True:
+            num_done = 0
+            self._open()
+            try:
+                for done in self._serve():
+                    num_done += 1
+                    yield done
+                return
+            except EngineLostError as error:
+                num_failures = 1 if num_done else num_failures + 1
+                yield from self._take_all_back()
+                if num_failures > self._waits.num_restarts:
+                    raise RunStoppedError(
+                        f"{error}; that was the case {num_failures} times in a row; what is finished is kept, look at "
+                        "the cluster and run the same command again"
+                    ) from error
+                self._note(f"{error}; beginning anew with it")
+            finally:
+                self._close()
+
+    # -- the connection ------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        token, events = secrets.token_hex(8), queue.SimpleQueue[tuple[Any, ...]]()
+        try:
+            self._begin(self._connect(token, events), events, token)
+        except EngineLostError as error:
+            raise RunStoppedError(
+                f"{error}; what is finished is kept, run the same command again when one does"
+            ) from error
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close(at_once=self._abort.is_set())
+            self._connection = None
+
+    def _cluster(self) -> Connection:
+        assert self._connection is not None, "it is open while it is served"
+        return self._connection
+
+    def _take_all_back(self) -> Iterator[Done]:
+        """The cluster is of no use: what it had is as the disk says, or is done again."""
+        for flight in [*self._flights.values(), *(flight for _, flight, _ in self._unseen)]:
+            self._take_back(flight, "engine_lost", is_lost=False)
+        self._unseen.clear()
+        yield from self._emptied()
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> Iterator[Done]:
+        while not self._abort.is_set():
+            if time.monotonic() >= self._next_poll:
+                self._poll()
+                self._next_poll = time.monotonic() + self._waits.poll_seconds
+            self._fill()
+            yield from self._emptied()
+            if self._is_at_end():
+                return
+            self._listen()
+            self._look_for_unseen()
+            self._watch()
+            yield from self._emptied()
+
+    def _emptied(self) -> Iterator[Done]:
+        while self._verdicts.results:
+            yield self._verdicts.results.popleft()
+
+    def _is_at_end(self) -> bool:
+        left = self._verdicts.again or self._verdicts.suspects or not self._is_listed
+        return not self._flights and not self._unseen and (self._stop.is_set() or not left)
+
+    def _listen(self) -> None:
+        """Take what has come, waiting for it until something else is due."""
+        timeout = max(0.01, min(self._next_poll - time.monotonic(), self._waits.poll_seconds))
+        try:
+            event = self._events.get(timeout=timeout)
+            for _ in range(_MAX_EVENTS):
+                self._take(event)
+                event = self._events.get_nowait()
+        except queue.Empty:
+            return
+
+    def _take(self, event: tuple[Any, ...]) -> None:
+        match event:
+            case ("report", str(text)):
+                self._take_report(decode(text))
+            case ("ended", int(number), str(error)):
+                if number in self._joining:
+                    self._end_joining(self._joining.pop(number), error or "it did not answer")
+                elif number in self._flights:
+                    self._end_flight(self._flights[number], error)
+
+    def _take_report(self, message: dict[str, Any]) -> None:
+        self._last_sign = time.monotonic()
+        match message:
+            case {"event": "frames", "num": int(num_frames)}:
+                self._progress(num_frames)
+            case {"event": "joined", "number": int(number), "obstacle": str(obstacle)}:
+                if number in self._joining:
+                    self._end_joining(self._joining.pop(number), obstacle)
+            case {"event": "begun", "number": int(number)}:
+                if number in self._flights:
+                    self._flights[number].has_begun = True
+            case {"event": str(_), "number": int(number)}:
+                if number in self._flights:
+                    self._flights[number].report = message
+
+    # -- workers -------------------------------------------------------------------------------------------------------
+
+    def _poll(self) -> None:
+        """Who is there?"""
+        there = self._cluster().threads_of_workers()
+        gone = [self._workers.pop(address) for address in [*self._workers] if address not in there]
+        self._verdicts.num_workers_lost += sum(worker.state == "ready" for worker in gone)  # before any is judged by it
+        for worker in gone:
+            self._lose(worker)
+        for address, num_threads in there.items():
+            if address not in self._workers:
+                self._workers[address] = worker = Worker(address, num_threads)
+                self._ask_to_join(worker)
+            else:
+                self._workers[address].num_threads = num_threads
+        if any(worker.state == "ready" for worker in self._workers.values()):
+            self._without_since, self._is_told = time.monotonic(), False
+        elif not self._is_at_end():
+            self._wait_for_workers(time.monotonic() - self._without_since)
+
+    def _wait_for_workers(self, seconds: float) -> None:
+        why = "; ".join(f"{address} is refused: {text}" for address, text in [*self._obstacles.items()][-3:])
+        is_hopeless = bool(self._workers) and all(one.state == "refused" for one in self._workers.values())
+        if seconds > min(self._waits.workers_seconds, self._waits.connect_seconds if is_hopeless else 1e9):
+            raise RunStoppedError(
+                f"{self._cluster().name} has had no worker that can work for {seconds:.0f} s"
+                f"{': ' + why if why else ''}; what is finished is kept, run the same command again when there are some"
+            )
+        if seconds > min(_QUIET_SECONDS, self._waits.workers_seconds / 2) and not self._is_told:
+            self._is_told = True
+            self._note(f"{self._cluster().name} has no worker that can work; waiting for one")
+
+    def _ask_to_join(self, worker: Worker) -> None:
+        number = self._number()
+        self._joining[number] = worker
+        order = {"token": self._token, "number": number, "work": self._work_json, **self._introduction}
+        worker.handle = self._cluster().submit("join", encode(order), worker.address, number)
+
+    def _end_joining(self, worker: Worker, obstacle: str) -> None:
+        self._drop(worker)
+        if obstacle:
+            self._refuse(worker, obstacle)
+        else:
+            worker.state = "ready"
+            self._last_sign = self._without_since = time.monotonic()
+
+    def _refuse(self, worker: Worker, obstacle: str) -> None:
+        """It gets no more videos."""
+        if worker.state != "refused":
+            worker.state, worker.obstacle = "refused", obstacle
+            if obstacle not in self._obstacles.values():
+                self._note(f"worker {worker.address} is not used: {obstacle}")
+            self._obstacles[worker.address] = obstacle
+
+    def _lose(self, worker: Worker) -> None:
+        """A worker has gone, with what it had."""
+        self._obstacles.pop(worker.address, None)
+        self._joining = {number: one for number, one in self._joining.items() if one is not worker}
+        self._drop(worker)
+        for flight in [*worker.flights.values()]:
+            self._take_back(flight, "worker_lost", is_lost=flight.has_begun)
+
+    # -- videos out ----------------------------------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        """Give workers what they have room for."""
+        if self._stop.is_set():
+            for worker in self._workers.values():
+                for flight in worker.waiting:
+                    self._forget(flight)
+            return
+        for num_ahead in range(1, NUM_AHEAD + 1):
+            for worker in self._workers.values():
+                for _ in range(worker.room(num_ahead)):
+                    if (following := self._following()) is None:
+                        self._end_game()
+                        return
+                    self._send(*following, worker)
+
+    def _following(self) -> tuple[Task, Trouble] | None:
+        """The next video; None when only suspects are left."""
+        if self._verdicts.again:
+            return self._verdicts.again.popleft()
+        task = next(self._tasks, None)
+        self._is_listed |= task is None
+        return None if task is None else (task, Trouble())
+
+    def _end_game(self) -> None:
+        """No video is left to be sent: idle workers take over what waits behind others; then come the suspects."""
+        ready = [worker for worker in self._workers.values() if worker.state == "ready"]
+        idle = [worker for worker in ready if len(worker.flights) < worker.num_threads]
+        waiting = [
+            flight
+            for worker in ready
+            if len(worker.flights) > worker.num_threads
+            for flight in worker.waiting
+            if flight.seconds > self._waits.move_seconds
+        ]
+        for worker, flight in zip(idle, waiting, strict=False):
+            self._forget(flight)
+            self._send(flight.task, flight.trouble, worker)
+        if self._verdicts.suspects and ready and not self._flights and not self._unseen:
+            worker = min(ready, key=lambda one: len(one.flights))
+            self._send(*self._verdicts.suspects.popleft(), worker, is_alone=True)
+
+    def _send(self, task: Task, trouble: Trouble, worker: Worker, *, is_alone: bool = False) -> None:
+        flight = Flight(
+            number=self._number(),
+            task=task,
+            worker=worker,
+            before=self._verdicts.entry(task),
+            trouble=trouble,
+            is_alone=is_alone,
+            num_lost_before=self._verdicts.num_workers_lost,
+        )
+        aside = trouble.aside if is_alone else None
+        order = {
+            "token": self._token,
+            "number": flight.number,
+            "work": self._work_json,
+            "idle_seconds": self._waits.idle_seconds,
+            "task": task_to_json(task),
+            "aside": None if aside is None else dataclasses.asdict(aside),
+        }
+        self._flights[flight.number] = worker.flights[flight.number] = flight
+        flight.handle = self._cluster().submit("perform", encode(order), worker.address, flight.number)
+
+    def _number(self) -> int:
+        self._num_sent += 1
+        return self._num_sent
+
+    # -- videos back ---------------------------------------------------------------------------------------------------
+
+    def _forget(self, flight: Flight) -> None:
+        """It is not in the cluster any more."""
+        self._flights.pop(flight.number, None)
+        flight.worker.flights.pop(flight.number, None)
+        self._drop(flight)
+
+    def _drop(self, owner: Flight | Worker) -> None:
+        if owner.handle is not None and self._connection is not None:
+            self._connection.drop(owner.handle)
+        owner.handle = None
+
+    def _end_flight(self, flight: Flight, error: str) -> None:
+        """What was submitted has ended; what is reported came before."""
+        self._last_sign = time.monotonic()
+        match flight.report:
+            case {"event": "done", "done": dict(data)}:
+                self._forget(flight)
+                self._settle(flight, done_from_json(data), time.monotonic() + self._waits.visible_seconds)
+            case {"event": "aside", "attempt": dict(attempt)}:
+                self._forget(flight)
+                flight.trouble.aside = Attempt(**attempt)
+                self._verdicts.suspects.append((flight.task, flight.trouble))
+            case {"event": "unable", "error": str(reason)}:
+                self._refuse(flight.worker, reason)
+                self._take_back(flight, "worker_lost", is_lost=False)
+            case {"event": "error", "kind": str(kind), "error": str(text)}:
+                raise error_of(kind, text)
+            case None if error:
+                _log.debug("%s: %s", flight.task.video.id, error)
+                if "KilledWorker" not in error and "Cancelled" not in error:
+                    self._refuse(flight.worker, error)
+                self._take_back(flight, "worker_lost", is_lost=False)
+            case _:  # aborted, or its report has been lost
+                self._take_back(flight, "worker_lost", is_lost=False)
+
+    def _look_for_unseen(self) -> None:
+        unseen, self._unseen = self._unseen, []
+        for deadline, flight, done in unseen:
+            self._settle(flight, done, deadline)
+
+    def _settle(self, flight: Flight, done: Done, deadline: float) -> None:
+        """A worker says that a video is done. Only the disk can tell, and that may take a moment to do so."""
+        if not self._verdicts.confirm(flight, done):
+            if time.monotonic() < deadline:
+                self._unseen.append((deadline, flight, done))
+                return
+            self._note(f"{flight.task.video.id}: its worker has published it, but it is not there; it is done again")
+            self._take_back(flight, "not_seen", is_lost=True)
+
+    def _take_back(self, flight: Flight, outcome: str, *, is_lost: bool) -> None:
+        """A worker has not brought a video to its end."""
+        self._forget(flight)
+        self._verdicts.take_back(flight, outcome, is_lost=is_lost)
+
+    # -- the watch -----------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """A cluster that is stuck looks idle, not broken."""
+        if not self._flights and not self._joining:
+            self._last_sign = max(self._last_sign, self._without_since)
+            return
+        limit = max(self._waits.silence_seconds, 2 * (self._work.stall_seconds or 0))
+        silence = time.monotonic() - self._last_sign
+        if silence > limit:
+            _log.warning("%s is stuck: %s", self._cluster().name, self._cluster().dump())
+            raise EngineLostError(f"{self._cluster().name} has done nothing for {silence:.0f} s")

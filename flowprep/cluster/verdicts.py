@@ -1,0 +1,95 @@
+"""What becomes of videos that a cluster had: the disk says what is done, and how workers died who is to blame."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import final
+
+from flowprep.childprocess import Task, Work
+from flowprep.cluster.flights import Flight, Trouble
+from flowprep.cluster.orders import done_from_json
+from flowprep.publisher import Publisher
+from flowprep.records import Reason
+from flowprep.stores.rowfile import Entry
+from flowprep.supervisor import Attempt, Done, quarantine
+
+MAX_LOST = 3
+"""Workers that may die with a video before it has to wait for the end, when it is alone."""
+MAX_LOST_ALONE = 3
+"""Workers that die with a video that is alone, while all others live: then it is to blame."""
+_MAX_INCONCLUSIVE = 20  # of those while others died too
+
+
+@final
+class Verdicts:
+    """Videos that are to be done `again`, `suspects` that are done at the end one at a time, and `results`.
+
+    `num_workers_lost` is told by the engine.
+    """
+
+    def __init__(self, work: Work, publisher: Publisher, note: Callable[[str], None]) -> None:
+        self._work, self._publisher, self._note = work, publisher, note
+        self.again: deque[tuple[Task, Trouble]] = deque()
+        self.suspects: deque[tuple[Task, Trouble]] = deque()
+        self.results: deque[Done] = deque()
+        self.num_workers_lost = 0
+
+    def entry(self, task: Task) -> Entry | None:
+        """The outcome of a video that the disk has."""
+        return self._publisher.read_entry(task.video, task.list_index)
+
+    def confirm(self, flight: Flight, done: Done) -> bool:
+        """Take a video that is said to be done for done if the disk says so too."""
+        entry = self.entry(flight.task)
+        if entry is None or (entry == flight.before and entry.row != done.row):
+            return False
+        self.results.append(_done(flight.task, entry, done, flight.trouble))
+        return True
+
+    def take_back(self, flight: Flight, outcome: str, *, is_lost: bool) -> None:
+        """A worker has not brought a video to its end: it is done all the same, or done again, soon or at the end."""
+        task, trouble = flight.task, flight.trouble
+        entry = self.entry(task)
+        if flight.has_begun:
+            seconds = round(flight.seconds, 4)
+            trouble.attempts.append(Attempt(worker=flight.worker.address, seconds=seconds, outcome=outcome))
+        if entry is not None and entry != flight.before:
+            report = flight.report or {}
+            done = done_from_json(report["done"]) if report.get("event") == "done" else None
+            self.results.append(_done(task, entry, done, trouble))
+        elif flight.is_alone:
+            self._judge(flight, is_lost=is_lost)
+        else:
+            trouble.num_lost += is_lost
+            (self.suspects if trouble.num_lost >= MAX_LOST else self.again).append((task, trouble))
+
+    def _judge(self, flight: Flight, *, is_lost: bool) -> None:
+        """A worker has died with a video that was alone: to blame is that, if no other worker died meanwhile."""
+        task, trouble = flight.task, flight.trouble
+        if is_lost and self.num_workers_lost == flight.num_lost_before + 1:
+            trouble.num_lost_alone += 1
+        else:
+            trouble.num_inconclusive += 1
+        if trouble.num_lost_alone >= MAX_LOST_ALONE:
+            reason = Reason("crash", f"the worker that had it alone died {MAX_LOST_ALONE} times")
+            row = quarantine(self._publisher, self._work.videos, task, reason)
+            self.results.append(_done(task, Entry(row, task.list_index), None, trouble))
+        elif trouble.num_inconclusive < _MAX_INCONCLUSIVE:
+            self.suspects.append((task, trouble))
+        else:
+            self._note(f"{task.video.id}: workers die all the time, with it or without; it is left for another run")
+
+
+def _done(task: Task, entry: Entry, done: Done | None, trouble: Trouble) -> Done:
+    """What became of a video: the outcome by the disk, the cost by what is known of it."""
+    attempts = (*trouble.attempts, *(done.attempts if done is not None else ()))
+    if not attempts:  # published by who was given up before it said that it had begun
+        attempts = (Attempt(worker="unknown", seconds=0.0, outcome=str(entry.row.state)),)
+    return Done(
+        list_index=task.list_index,
+        row=entry.row,
+        seconds=sum(attempt.seconds for attempt in trouble.attempts) + (done.seconds if done is not None else 0.0),
+        attempts=attempts,
+        build=done.build if done is not None else "",
+    )

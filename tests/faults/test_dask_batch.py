@@ -1,0 +1,120 @@
+"""Clusters of batch jobs: scripts of four systems, and a run on a SLURM that is two shell scripts; case 85."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from helpers.command import flowprep, store_bytes
+from helpers.dask_cluster import HELPERS, PATIENCE, WAITS, arguments, end_run, make_videos, start_run
+from helpers.fake_slurm import install_slurm
+from helpers.invariants import Invariants, processes_of
+from helpers.processes import eventually
+
+CONFIG = """
+[job]
+queue = "gpu"
+account = "physics"
+walltime = "1-02:00:00"
+cores = 6
+memory = "20GB"
+directives = ["--gres=gpu:1", "--requeue"]
+prologue = ["module load cuda"]
+interface = "lo"
+"""
+EXPECTED = {
+    "slurm": ("#SBATCH -p gpu", "#SBATCH -A physics", "#SBATCH --cpus-per-task=6", "#SBATCH --mem=19G",
+              "#SBATCH -t 1-02:00:00", "#SBATCH --gres=gpu:1", "#SBATCH --requeue"),
+    "pbs": ("#PBS -q gpu", "#PBS -A physics", "#PBS -l walltime=26:00:00", "#PBS --requeue"),
+    "sge": ("#$ -q gpu", "#$ -P physics", "#$ -l h_rt=26:00:00", "#$ --requeue"),
+    "lsf": ("#BSUB -q gpu", '#BSUB -P "physics"', "#BSUB -n 6", "#BSUB -W 26:00", "#BSUB --requeue"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("system", EXPECTED)
+def test_dry_run_prints_the_script_of_a_job(system: str, tmp_path: Path) -> None:
+    (tmp_path / "cluster.toml").write_text(CONFIG)
+    options = ["--cluster", system, "--workers", "3", "--cluster-config", str(tmp_path / "cluster.toml")]
+    done = flowprep("extract", "--dataset", "folder", *options, "--dry-run")
+    lines = done.stdout.splitlines()
+    assert [line for line in EXPECTED[system] if line not in lines] == []
+    worker = lines[-1]
+    assert "module load cuda" in lines
+    assert "distributed.cli.dask_worker tls://" in worker
+    for option in (
+        "--nthreads 6",
+        "--memory-limit 0",
+        "--nanny",
+        "--no-dashboard",
+        "--lifetime 93000s",
+        "--interface lo",
+    ):
+        assert option in worker, worker
+
+
+def test_loading_dask_jobqueue_leaves_signals_to_the_run() -> None:
+    """It sets a handler that ends the process with exit code 0; and in a thread it could not even be loaded."""
+    code = (
+        "import signal, threading\n"
+        "from flowprep.cluster import batch\n"
+        "thread = threading.Thread(target=batch._jobqueue)\n"
+        "thread.start()\n"
+        "thread.join()\n"
+        "assert batch._jobqueue().SLURMCluster\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+        "assert signal.signal.__name__ == 'signal'\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
+
+
+def listening(pid: int) -> set[str]:
+    """Addresses at which a process listens."""
+    with contextlib.suppress(psutil.Error):
+        return {c.laddr.ip for c in psutil.Process(pid).net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    return set()
+
+
+def test_jobs_do_a_run_and_one_that_dies_is_replaced(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """With TLS; nothing listens but on the interface that is named, and nothing is left at the end."""
+    folder = tmp_path_factory.mktemp("data")
+    videos = make_videos(folder / "videos", [f"v{number:02d}" for number in range(12)])
+    flowprep(*arguments(videos, folder / "whole", None, None))
+    commands, jobs = install_slurm(folder)
+    counts = folder / "counts"
+    counts.mkdir()
+    config, out = folder / "cluster.toml", tmp_path / "out"
+    waits = "".join(f"{name} = {value}\n" for name, value in {**WAITS, "workers_seconds": PATIENCE}.items())
+    config.write_text(
+        '[job]\ncores = 1\nmemory = "1GB"\ninterface = "lo"\nwalltime = "01:00:00"\n'
+        f'local_directory = "{folder}/dask"\n[waits]\n{waits}'
+    )
+    command = [*arguments(videos, out, None, None)[:-2], "--cluster", "slurm", "--workers", "2"]
+    with Invariants(tmp_path, out) as invariants:
+        environment = {
+            **invariants.environment,
+            "PATH": f"{commands}:{os.environ['PATH']}",
+            "CHILD_SCRIPT": str(HELPERS / "cluster_child.py"),
+            "HELPERS": str(HELPERS),
+            "DASK_DISTRIBUTED__WORKER__PRELOAD": f'["{HELPERS / "cluster_preload.py"}"]',
+            "COUNT_FOLDER": str(counts),
+            "SLOW_SECONDS": "2",
+        }
+        run = start_run([*command, "--cluster-config", str(config)], environment)
+        assert eventually(lambda: len(list(counts.iterdir())) >= 3, seconds=PATIENCE), run.poll()
+        (certificates,) = out.glob(".flowprep/staging/cluster.*")
+        assert certificates.stat().st_mode & 0o777 == 0o700
+        heard = {address for pid in processes_of(invariants.mark) for address in listening(pid)}
+        assert heard == {"127.0.0.1"}
+        first = min(jobs.glob("*.pid"))
+        os.killpg(int(first.read_text()), signal.SIGKILL)
+        end_run(run, 0)
+    invariants.check(store_bytes(folder / "whole"))
+    assert len(list(counts.iterdir())) <= 12 + 2
+    assert len(list(jobs.glob("*.sh"))) >= 3  # the third replaced the first
+    assert len(list(jobs.glob("*.cancelled"))) >= 2

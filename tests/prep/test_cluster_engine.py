@@ -1,0 +1,375 @@
+"""The driver of a cluster against one that is played: stuck, lost, lying, full, interrupted (case 60 and others)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowprep.childprocess import Task, Work
+from flowprep.cluster.engine import Engine, Events
+from flowprep.cluster.flights import EngineLostError
+from flowprep.cluster.orders import decode, done_to_json, encode, task_from_json, task_to_json, work_from_json
+from flowprep.cluster.orders import work_to_json as to_json
+from flowprep.cluster.waits import Waits
+from flowprep.config import ExtractSettings, FlowSettings
+from flowprep.errors import RunStoppedError, StoreError
+from flowprep.publisher import open_publisher
+from flowprep.records import Reason, Row, Segment, State, Video
+from flowprep.supervisor import Attempt, Done
+
+WAITS = Waits(
+    poll_seconds=0.02,
+    connect_seconds=0.2,
+    workers_seconds=0.5,
+    silence_seconds=0.3,
+    visible_seconds=0.1,
+    move_seconds=0.05,
+    num_restarts=3,
+)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Work:
+    settings = ExtractSettings(flow=FlowSettings(backend="dis"))
+    return Work(videos=tmp_path / "videos", out=tmp_path / "out", settings=settings, durability="fast")
+
+
+def tasks_of(num: int) -> list[Task]:
+    return [Task(list_index=k, video=Video(id=f"v{k}", path=f"v{k}.avi")) for k in range(num)]
+
+
+class Played:
+    """A cluster in this thread. `act` is asked what becomes of each video; the default is that it is done."""
+
+    def __init__(self, work: Work, *, threads: dict[str, int] | None = None) -> None:
+        self.publisher = open_publisher(work.out, work.settings, durability="fast")
+        self.threads = {"w1": 1, "w2": 1} if threads is None else threads
+        self.obstacles: dict[str, str] = {}
+        self.act: Callable[[Played, str, dict[str, Any]], None] = Played.do
+        self.performed: list[tuple[str, str]] = []
+        self.dropped: list[object] = []
+        self.num_connections = 0
+        self.largest: dict[str, int] = {}
+        self.held: dict[str, set[object]] = {}
+        self.name = "the played cluster"
+
+    def connect(self, token: str, events: Events) -> Played:
+        self.events, self.held = events, {}
+        self.num_connections += 1
+        return self
+
+    def threads_of_workers(self) -> dict[str, int]:
+        return dict(self.threads)
+
+    def submit(self, function: str, order: str, worker: str, number: int) -> object:
+        message = decode(order)
+        if function == "join":
+            self.say(event="joined", number=number, obstacle=self.obstacles.get(worker, ""))
+            return number
+        self.held.setdefault(worker, set()).add(number)
+        self.largest[worker] = max(self.largest.get(worker, 0), len(self.held[worker]))
+        self.performed.append((worker, message["task"]["video"]["id"]))
+        self.act(self, worker, message)
+        return number
+
+    def drop(self, handle: object) -> None:
+        self.dropped.append(handle)
+        for numbers in self.held.values():
+            numbers.discard(handle)
+
+    def dump(self) -> str:
+        return "nothing"
+
+    def close(self, *, at_once: bool) -> None:
+        pass
+
+    def say(self, **message: Any) -> None:
+        self.events.put(("report", encode(message)))
+
+    def end(self, number: int, error: str = "") -> None:
+        self.events.put(("ended", number, error))
+
+    def do(self, worker: str, order: dict[str, Any], *, publish: bool = True, report: bool = True) -> None:
+        """What a worker does: it begins, publishes, reports."""
+        task = task_from_json(order["task"])
+        self.say(event="begun", number=order["number"])
+        row = Row.unstored(task.video, State.FAILED, Reason("empty"))
+        if publish:
+            row = self.publisher.publish_row(row, task.list_index)
+        if report:
+            attempt = Attempt(worker=worker, seconds=0.1, outcome="failed")
+            done = Done(list_index=task.list_index, row=row, seconds=0.1, attempts=(attempt,), build="")
+            self.say(event="done", number=order["number"], done=done_to_json(done))
+        self.end(order["number"])
+
+
+class Course:
+    """What a run on a played cluster came to."""
+
+    def __init__(
+        self,
+        work: Work,
+        played: Played,
+        num: int,
+        *,
+        waits: Waits = WAITS,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self.notes: list[str] = []
+        self.done: list[Done] = []
+        self.error: Exception | None = None
+        engine = Engine(
+            work,
+            open_publisher(work.out, work.settings, durability="fast"),
+            played.connect,
+            waits,
+            {},
+            stop=stop or threading.Event(),
+            abort=threading.Event(),
+            progress=lambda _num: None,
+            note=self.notes.append,
+        )
+        try:
+            self.done.extend(engine.run(tasks_of(num)))
+        except Exception as error:  # noqa: BLE001 - the tests say which they expect
+            self.error = error
+
+    @property
+    def ids(self) -> list[str]:
+        return sorted(done.row.id for done in self.done)
+
+
+def all_of(num: int) -> list[str]:
+    return sorted(f"v{k}" for k in range(num))
+
+
+def test_every_video_is_done_once_and_two_a_thread_are_sent(work: Work) -> None:
+    played = Played(work, threads={"w1": 1, "w2": 3})
+    course = Course(work, played, 20)
+    assert (course.error, course.ids, course.notes) == (None, all_of(20), [])
+    assert sorted(video for _, video in played.performed) == all_of(20)
+    assert played.largest["w1"] <= 2
+    assert played.largest["w2"] <= 6
+    assert len(played.dropped) >= 20  # no future is kept
+
+
+def test_60_a_cluster_that_is_stuck_is_begun_anew_three_times_and_then_given_up(work: Work) -> None:
+    played = Played(work)
+    played.act = lambda *_: None
+    course = Course(work, played, 5)
+    assert isinstance(course.error, RunStoppedError)
+    assert "has done nothing for" in str(course.error)
+    assert "4 times in a row" in str(course.error)
+    assert played.num_connections == 4
+    assert len(course.notes) == 3
+
+
+def test_60_a_cluster_that_is_stuck_once_loses_nothing(work: Work) -> None:
+    played = Played(work)
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        if cluster.num_connections > 1 or len(cluster.performed) < 4:
+            cluster.do(worker, order)
+
+    played.act = act
+    course = Course(work, played, 8)
+    assert (course.error, course.ids, played.num_connections) == (None, all_of(8), 2)
+
+
+def test_frames_are_a_sign_of_life(work: Work) -> None:
+    """A long video is no stuck cluster: the limit is several times shorter than it."""
+    played = Played(work)
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        cluster.say(event="begun", number=order["number"])
+        for beat in range(1, 10):
+            threading.Timer(0.1 * beat, cluster.say, kwargs={"event": "frames", "num": 5}).start()
+        threading.Timer(1.0, cluster.do, [worker, order]).start()
+
+    played.act = act
+    course = Course(work, played, 1)
+    assert (course.error, course.ids, played.num_connections) == (None, all_of(1), 1)
+
+
+def test_a_scheduler_that_never_answers_ends_the_run_at_once(work: Work) -> None:
+    def refuse(_token: str, _events: queue.SimpleQueue[tuple[Any, ...]]) -> Played:
+        raise EngineLostError("no Dask scheduler answers at tcp://x")
+
+    played = Played(work)
+    played.connect = refuse  # type: ignore[method-assign]
+    course = Course(work, played, 1)
+    assert isinstance(course.error, RunStoppedError)
+    assert "run the same command again when one does" in str(course.error)
+
+
+def test_a_report_that_the_disk_does_not_confirm_is_not_believed(work: Work) -> None:
+    played, liars = Played(work), {"v1"}
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        video = order["task"]["video"]["id"]
+        cluster.do(worker, order, publish=video not in liars)
+        liars.discard(video)
+
+    played.act = act
+    course = Course(work, played, 4)
+    assert (course.error, course.ids) == (None, all_of(4))
+    assert [note for note in course.notes if "v1: its worker has published it, but it is not there" in note]
+    assert [attempt.outcome for done in course.done if done.row.id == "v1" for attempt in done.attempts] == [
+        "not_seen",
+        "failed",
+    ]
+
+
+def test_what_is_on_the_disk_counts_where_its_report_was_lost(work: Work) -> None:
+    played = Played(work)
+    played.act = lambda cluster, worker, order: cluster.do(worker, order, report=False)
+    course = Course(work, played, 6)
+    assert (course.error, course.ids, len(played.performed)) == (None, all_of(6), 6)
+
+
+def test_what_a_worker_that_vanishes_had_published_is_not_done_again(work: Work) -> None:
+    played = Played(work)
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        cluster.do(worker, order)
+        if worker == "w2":
+            cluster.events.get()  # its words are lost with it
+            cluster.threads.pop("w2", None)
+
+    played.act = act
+    course = Course(work, played, 9)
+    assert (course.error, course.ids) == (None, all_of(9))
+    assert sorted(video for _, video in played.performed) == all_of(9)
+
+
+def test_dask_errors_are_not_the_video_s_fault(work: Work) -> None:
+    """A worker that cannot even run our code gets nothing more; one that was killed too often for Dask does."""
+    played, killed = Played(work), {"v3", "v4"}
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        if worker == "w1":
+            cluster.end(order["number"], "ModuleNotFoundError: No module named 'flowprep'")
+        elif (video := order["task"]["video"]["id"]) in killed:
+            killed.discard(video)
+            cluster.end(order["number"], "KilledWorker: ...")
+        else:
+            cluster.do(worker, order)
+
+    played.act = act
+    course = Course(work, played, 8)
+    assert (course.error, course.ids) == (None, all_of(8))
+    assert [note for note in course.notes if "w1 is not used: ModuleNotFoundError" in note]
+    assert {len(done.attempts) for done in course.done} == {1}
+
+
+def test_when_all_workers_are_refused_the_run_ends_with_the_reason(work: Work) -> None:
+    played = Played(work)
+    played.obstacles = {"w1": "it has no disk", "w2": "it has no disk"}
+    course = Course(work, played, 2, waits=dataclasses.replace(WAITS, workers_seconds=60))
+    assert isinstance(course.error, RunStoppedError)
+    assert "it has no disk" in str(course.error)
+    assert [note for note in course.notes if "is not used" in note] == ["worker w1 is not used: it has no disk"]
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("RunStoppedError", RunStoppedError), ("StoreError", StoreError)])
+def test_what_concerns_the_whole_run_ends_it(work: Work, kind: str, expected: type[Exception]) -> None:
+    played = Played(work)
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        cluster.say(event="error", number=order["number"], kind=kind, error="the disk is full")
+        cluster.end(order["number"])
+
+    played.act = act
+    course = Course(work, played, 3)
+    assert (type(course.error), str(course.error)) == (expected, "the disk is full")
+
+
+def test_what_was_set_aside_comes_last_and_alone(work: Work) -> None:
+    played, set_aside = Played(work), {"v0"}
+    attempt = {"worker": "w", "seconds": 1.0, "outcome": "gpu_crash", "stderr": ""}
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        if (video := order["task"]["video"]["id"]) in set_aside:
+            set_aside.discard(video)
+            cluster.say(event="aside", number=order["number"], attempt=attempt)
+            cluster.end(order["number"])
+            return
+        if video == "v0":
+            assert order["aside"] == attempt
+            assert sum(map(len, cluster.held.values())) == 1
+        cluster.do(worker, order)
+
+    played.act = act
+    course = Course(work, played, 6)
+    assert (course.error, course.ids) == (None, all_of(6))
+    assert played.performed[-1][1] == "v0"
+
+
+def test_a_video_that_three_workers_die_with_alone_is_quarantined_and_no_other(work: Work) -> None:
+    played = Played(work)
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        if order["task"]["video"]["id"] != "v2":
+            cluster.do(worker, order)
+            return
+        cluster.say(event="begun", number=order["number"])
+        del cluster.threads[worker]
+        cluster.threads[f"w{len(cluster.performed) + 10}"] = 1
+
+    played.act = act
+    course = Course(work, played, 6)
+    assert (course.error, course.ids) == (None, all_of(6))
+    (bad,) = [done for done in course.done if done.row.state is State.QUARANTINED]
+    assert bad.row.reasons == (Reason("crash", "the worker that had it alone died 3 times"),)
+    assert [attempt.outcome for attempt in bad.attempts] == ["worker_lost"] * 6
+    assert {len(done.attempts) for done in course.done if done is not bad} == {1}
+
+
+def test_where_all_workers_die_no_video_is_to_blame(work: Work) -> None:
+    """A power cut of the room while a suspect is alone says nothing about it."""
+    played = Played(work)
+    num_cuts = 0
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        nonlocal num_cuts
+        if order["task"]["video"]["id"] == "v0" and num_cuts < 8:
+            num_cuts += 1
+            cluster.say(event="begun", number=order["number"])
+            cluster.threads = {f"room{num_cuts}a": 1, f"room{num_cuts}b": 1}
+        else:
+            cluster.do(worker, order)
+
+    played.act = act
+    course = Course(work, played, 3)
+    assert (course.error, course.ids) == (None, all_of(3))
+    assert {done.row.state for done in course.done} == {State.FAILED}
+
+
+def test_a_stop_takes_back_what_has_not_begun(work: Work) -> None:
+    played, stop = Played(work), threading.Event()
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        if len(cluster.held[worker]) == 1:  # the other one waits
+            cluster.say(event="begun", number=order["number"])
+            threading.Timer(0.2, cluster.do, [worker, order]).start()
+        if len(cluster.performed) == 4:
+            stop.set()
+
+    played.act = act
+    course = Course(work, played, 20, stop=stop)
+    assert (course.error, course.ids) == (None, ["v0", "v1"])
+
+
+def test_orders_come_back_as_they_were(work: Work) -> None:
+    video = Video(id="a/\udcff", path="a/\udcff.avi", segment=Segment(start_seconds=0.5, end_seconds=2.0))
+    task = Task(list_index=3, video=video)
+    assert task_from_json(json.loads(encode(task_to_json(task)))) == task
+    work = dataclasses.replace(work, devices=("cuda:0",), stall_seconds=4.0)
+    assert work_from_json(json.loads(encode(to_json(work)))) == work
