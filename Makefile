@@ -38,8 +38,11 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A file of tests stays in one process. Small networks are slower on several threads than on one.
+JOBS ?= 2
+
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 nightly: setup
 	$(BIN)/python -m pytest -m nightly -s -v
