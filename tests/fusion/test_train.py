@@ -16,6 +16,7 @@ from helpers.training import RUNTIME, close, equal, small, weights, write_store
 
 from flowprep.errors import SettingsError
 from flowprep.stores import Store, open_store
+from fusion_train.checkpoint import Checkpoint
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.splits import read_parts
 from fusion_train.evaluate import evaluate
@@ -95,6 +96,12 @@ def test_a_loss_that_is_not_finite_names_its_videos_and_steps_no_further(store: 
     ):
         training.take_step(next(steps))
     assert training.step == 1
+
+
+def test_a_checkpoint_says_how_its_data_was_made(store: Store, tmp_path: Path) -> None:
+    """So that `fusion-train predict` can make the flow of a file as that was made."""
+    checkpoint = Checkpoint.load(train(store, small("spatial"), tmp_path, runtime=RUNTIME))
+    assert checkpoint.content == store.settings.to_json()
 
 
 def test_what_lies_below_the_fusion_does_not_move(store: Store, tmp_path: Path) -> None:
