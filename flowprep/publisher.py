@@ -376,6 +376,7 @@ class ClipWriter(VideoWriter):
     _fd = -1
 
     def _open(self) -> None:
+        self._before = _outcome(self.publisher.read_entry(self.video, self.list_index))
         self._path = self.staging / "video.clip"
         self._index = {stream: array("Q") for stream in self.publisher.settings.streams}
         self._end = len(MAGIC)
@@ -389,9 +390,9 @@ class ClipWriter(VideoWriter):
 
     def _publish(self, entry: Entry) -> None:
         out, sync = self.publisher.out, self.publisher.sync
-        existing = self.publisher.read_entry(self.video, self.list_index)
-        if existing is not None and (existing.row, existing.source_mtime_ns) == (entry.row, entry.source_mtime_ns):
-            return  # another attempt was first, its bytes are the same, and its shard may be packed by now
+        was = _outcome(self.publisher.read_entry(self.video, self.list_index))
+        if was == _outcome(entry) and was != self._before:
+            return  # another attempt was first meanwhile, its bytes are the same, and its shard may be packed by now
         commit.write(self._fd, encode_tail(entry, self._index, self._end))
         if sync:
             commit.fsync(self._fd)
@@ -406,6 +407,11 @@ class ClipWriter(VideoWriter):
         if fd >= 0:
             commit.abandon(fd)
         super().abort()
+
+
+def _outcome(entry: Entry | None) -> tuple[Row, int] | None:
+    """What tells one outcome of a video from another."""
+    return None if entry is None else (entry.row, entry.source_mtime_ns)
 
 
 def _may_be_same_source(existing: Row, row: Row) -> bool:
