@@ -365,10 +365,11 @@ def create_file(root: Path, path: Path, data: bytes) -> bool:
         with staged(root, path.name, "file") as staging:
             staged_file = staging / path.name
             write_file(staged_file, [data], sync=True)
+            inode = _inode(staged_file)
             try:
                 link(staged_file, path)
             except OSError as error:
-                if _inode(path) != _inode(staged_file):  # else see Note [what failed may have happened]
+                if inode is None or _inode(path) != inode:  # else see Note [what failed may have happened]
                     if isinstance(error, FileExistsError) or path.exists():
                         return False
                     publish_into(root, staged_file, path, sync=True)  # a file system without hard links

@@ -44,7 +44,7 @@ def _commands(merged: Merged) -> list[str]:
     """What would finish the store: a command for each part that nobody is at work on, or one for all."""
     from flowprep_cli.again import adopt_command, extract_command
 
-    if merged.summary is not None:
+    if merged.summary is not None or not merged.num_pending:
         return []
     if merged.is_being_adopted:
         return [] if merged.at_work else [adopt_command(merged.out, merged.settings, merged.saved)]

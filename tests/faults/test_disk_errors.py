@@ -285,6 +285,18 @@ def test_case_67_a_link_that_another_has_made_is_not_taken_for_ours(tmp_path: Pa
     assert path.read_bytes() == b"first"
 
 
+def test_case_67_a_file_that_was_lost_before_its_link_is_not_taken_for_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(source: Path, target: Path) -> None:
+        source.unlink()
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target))
+
+    monkeypatch.setattr(commit, "link", link)
+    with pytest.raises(RunStoppedError):
+        commit.create_file(tmp_path, tmp_path / ".flowprep" / "settings.json", b"first")
+
+
 def test_case_67_a_driver_whose_link_had_no_reply_is_the_driver(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
