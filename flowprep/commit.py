@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from flowprep.errors import FlowprepError, RunStoppedError, StoreError, VideoError
-from flowprep.machine import is_running
+from flowprep.machine import file_system_seconds, is_running
 from flowprep.records import canonical_json
 from flowprep.stores.places import aside_folder, staging_folder
 
@@ -234,29 +234,30 @@ def remove_leftovers(root: Path) -> int:
     """
     with output_errors(root, video=False):
         try:
-            now = _file_system_seconds(root)
-            leftovers = [path for path in staging_folder(root).iterdir() if _is_leftover(path, now)]
+            found = list(staging_folder(root).iterdir())
         except FileNotFoundError:
             return 0
-        for path in leftovers:
+        leftovers = [path for path in found if _is_of_the_dead(path)]
+        for path in leftovers:  # first, since what comes next needs room on the disk
             remove_tree(path)
+        if others := [path for path in found if path not in leftovers]:
+            # The clock of this machine may be days off, and take all for old.
+            now = file_system_seconds(staging_folder(root))
+            abandoned = [path for path in others if _is_abandoned(path, now)]
+            for path in abandoned:
+                remove_tree(path)
+            leftovers += abandoned
     return len(leftovers)
 
 
-def _file_system_seconds(root: Path) -> float:
-    """What the clock of the store's file system says: that of this machine may be days off, and take all for old."""
-    folder = new_staging(root, "clock", "now")
-    try:
-        return folder.stat().st_mtime
-    finally:
-        remove_tree(folder)
-
-
-def _is_leftover(path: Path, now: float) -> bool:
-    """True if nobody can be at work in a staging folder. `now` is by the clock of its file system."""
+def _is_of_the_dead(path: Path) -> bool:
+    """True if a staging folder is of a process of this machine that has ended."""
     host, _, pid = path.name.rsplit(".", 3)[1].rpartition("-") if path.name.count(".") >= 3 else ("", "", "")
-    if host == _host() and pid.isdecimal() and not is_running(int(pid)):
-        return True
+    return host == _host() and pid.isdecimal() and not is_running(int(pid))
+
+
+def _is_abandoned(path: Path, now: float) -> bool:
+    """True if nothing in a staging folder has changed for long. `now` is by the clock of its file system."""
     try:
         changed = max(part.lstat().st_mtime for part in (path, *path.iterdir()))
     except OSError:

@@ -14,7 +14,6 @@ import os
 import platform
 import secrets
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, final
@@ -22,7 +21,7 @@ from typing import Any, Self, final
 from flowprep import commit
 from flowprep.arrays import requeued_job, slurm_job
 from flowprep.errors import SettingsError
-from flowprep.machine import is_running
+from flowprep.machine import file_system_seconds, is_running
 from flowprep.records import canonical_json
 
 BEAT_SECONDS = 10.0
@@ -157,21 +156,6 @@ class Driver:
 
     def _is_ours(self) -> bool:
         return self._path.read_bytes() == self._data
-
-
-def file_system_seconds(folder: Path) -> float:
-    """What the clock of the file system says, in seconds; ours where we may not write there."""
-    probe = folder / f"clock-{secrets.token_hex(8)}"
-    try:
-        descriptor = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return time.time()
-    try:
-        return os.fstat(descriptor).st_mtime
-    finally:
-        os.close(descriptor)
-        with contextlib.suppress(OSError):
-            probe.unlink()
 
 
 def _folder(out: Path) -> Path:

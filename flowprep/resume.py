@@ -91,6 +91,9 @@ def _checksum_line(line: bytes) -> bytes:
     return canonical_json({"sha256": hashlib.sha256(line).hexdigest()}).encode() + b"\n"
 
 
+_CURE = "`flowprep verify --repair` mends what can be proven, --overwrite begins anew"
+
+
 def read_settings(out: Path) -> ExtractSettings:
     """The content settings that a store was begun with.
 
@@ -102,8 +105,10 @@ def read_settings(out: Path) -> ExtractSettings:
         return ExtractSettings.from_json(parse_settings(settings_path(out).read_bytes())[0])
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingDataError(f"{out} is not a flowprep store; `flowprep extract` makes one") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{settings_path(out)} is damaged: {error}; use --overwrite") from error
+    except OSError as error:
+        raise StoreError(f"{settings_path(out)} cannot be read: {error}; mend the disk or its permissions") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{settings_path(out)} is damaged: {error}; {_CURE}") from error
 
 
 def refuse_adopted(out: Path, settings: ExtractSettings) -> None:
@@ -120,7 +125,7 @@ def _check_settings(out: Path, settings: ExtractSettings) -> None:
     try:
         there, _ = parse_settings(path.read_bytes())
     except ValueError as error:
-        raise StoreError(f"{path} is damaged: {error}; use --overwrite") from error
+        raise StoreError(f"{path} is damaged: {error}; {_CURE}") from error
     found = differences(there, settings.to_json())
     if found:
         raise SettingsError(

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flowprep.driver import Holder, file_system_seconds, holders
+from flowprep.driver import Holder, holders
 from flowprep.errors import MissingDataError
 from flowprep.journal import journal_folder, journals, read_journal
+from flowprep.machine import file_system_seconds
 from flowprep.records import State
 from flowprep.resume import read_settings
 from flowprep.stores.places import MANIFEST

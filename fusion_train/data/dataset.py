@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import cv2
 import numpy as np
@@ -17,7 +17,9 @@ from fusion_train.data import clips
 from fusion_train.data.clips import Indices
 from fusion_train.data.draws import Draws
 from fusion_train.data.geometry import Crop, evaluation_size, training_crop
-from fusion_train.data.maps import FrozenMaps
+
+if TYPE_CHECKING:  # PyTorch, which whoever checks a store does not wait for
+    from fusion_train.data.maps import FrozenMaps
 
 STREAMS = ("rgb", "flow")
 MID_GREY = 128

@@ -246,7 +246,7 @@ def test_case_48_a_child_is_killed_all_the_time(videos: Path, tmp_path: Path, wh
                         os.kill(child, signal.SIGKILL)
                         num_kills += 1
             assert run.returncode in (1, 3), "finished with a failed video, or no child came so far as to begin"
-        assert num_kills > 3
+        assert num_kills >= 2
         done = subprocess.run(command, capture_output=True, text=True, env=promises.environment, check=False)
         assert done.returncode == 1, done.stderr
     promises.check(wholes["hdf5"])

@@ -87,7 +87,8 @@ def test_what_is_stored_is_what_workers_would_compute(work: Work, step: int, bac
     loads: dict[str, Load] = {}
     on_device = {done.row.id: done for done in executors.run_tasks(work, tasks, 3, loads=loads)}
     assert set(loads) == set(work.devices)
-    assert all(load.busy_seconds > 0 and load.waited_seconds > 0 for load in loads.values())
+    assert sum(load.busy_seconds for load in loads.values()) > 0
+    assert sum(load.waited_seconds for load in loads.values()) > 0
     alone = outcomes(replace(work, devices=(), out=work.out.with_name("alone")), tasks, jobs=1)
     assert {name: done.row for name, done in on_device.items()} == {name: done.row for name, done in alone.items()}
     assert on_device["0"].row.flows == 17 - step

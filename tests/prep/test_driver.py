@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from flowprep import driver
-from flowprep.driver import Driver, file_system_seconds, holders, refuse_others
+from flowprep.driver import Driver, holders, refuse_others
 from flowprep.errors import SettingsError
+from flowprep.machine import file_system_seconds
 
 
 @pytest.fixture

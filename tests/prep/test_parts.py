@@ -179,7 +179,9 @@ def test_auto_is_what_the_first_process_made_of_it(
     out, auto, real = tmp_path / "out", cheap(backend="auto"), request.resolve
 
     def on_a_machine_with(best: str) -> None:
-        monkeypatch.setattr(request, "resolve", lambda name, *rest: real(best if name == "auto" else name, *rest))
+        monkeypatch.setattr(
+            request, "resolve", lambda name, *rest, **more: real(best if name == "auto" else name, *rest, **more)
+        )
 
     on_a_machine_with("dis")
     extract(videos, out, "1/2", auto)
@@ -199,7 +201,9 @@ def test_auto_of_two_that_begin_together_is_that_of_the_first(
     """Another part begins between our look at the disk and our first write."""
     out, auto, real = tmp_path / "out", cheap(backend="auto"), request.resolve
     home, best, others = (request if moment == "sizes_of" else run), ["farneback"], list[Summary]()
-    monkeypatch.setattr(request, "resolve", lambda name, *rest: real(best[0] if name == "auto" else name, *rest))
+    monkeypatch.setattr(
+        request, "resolve", lambda name, *rest, **more: real(best[0] if name == "auto" else name, *rest, **more)
+    )
     real_step = getattr(home, moment)
 
     def step(*arguments: object) -> object:
