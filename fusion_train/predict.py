@@ -15,7 +15,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from flowprep.config import ExtractSettings
+from flowprep.config import BACKENDS, ExtractSettings
 from flowprep.errors import DatasetError, SettingsError
 from flowprep.stores import Store, open_store
 from flowprep.stores.splitsfile import read_splits
@@ -188,6 +188,12 @@ class Predictor:
         store = dataclasses.replace(content.store, rgb="rgb" in streams, flow="flow" in streams)
         flow = dataclasses.replace(content.flow, backward=False)
         if self.backend is not None and store.flow and self.backend != flow.backend:
+            if flow.variant is None or flow.variant not in BACKENDS.get(self.backend, ()):
+                same = " or ".join(name for name, variants in BACKENDS.items() if flow.variant in variants)
+                raise SettingsError(
+                    f"--backend {self.backend} does not compute the flow that the network was trained on, which is "
+                    f"that of {flow.backend}; {f'give {same}' if same else 'leave it out'}"
+                )
             baseline = flow.cpu_baseline if self.backend == "native" else None
             self._note(f"Flow is computed by {self.backend}; the network was trained on that of {flow.backend}.")
             flow = dataclasses.replace(flow, backend=self.backend, cpu_baseline=baseline)
