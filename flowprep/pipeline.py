@@ -27,12 +27,11 @@ from flowprep.encode import encode_plane, encode_rgb
 from flowprep.errors import FlowprepError, VideoError
 from flowprep.flow import create_backend
 from flowprep.flow.backend import FlowBackend
-from flowprep.flowstage import FlowCodes, FlowStage, LocalFlow
+from flowprep.flowstage import FlowCodes, FlowStage
 from flowprep.publisher import Publisher, VideoWriter
 from flowprep.records import DecodeFacts, FlowFacts, Reason, Row, State, Video
 from flowprep.resize import grey, resize, target_size
 from flowprep.stores.layouts import layout_of
-from flowprep.stores.memory import MemoryStore
 
 _log = logging.getLogger(__name__)
 _BATCH_PIXELS = 2_000_000
@@ -133,40 +132,6 @@ def extract_video(
             writer.abort()  # does nothing after a commit
     row = _failed(video, failure, path, version, reader.facts if reader is not None and reader.opened else None)
     return publisher.publish_row(row, list_index, source_mtime_ns=version.mtime_ns if version is not None else 0)
-
-
-def video_in_memory(
-    path: Path,
-    settings: ExtractSettings,
-    backend: FlowBackend | None,
-    *,
-    video_id: str,
-) -> MemoryStore:
-    """What `extract_video` would store of the file `path`, to the byte, as a store in memory of this one video.
-
-    `backend` is that of `open_backend(settings)`; a video takes the memory that its JPEGs take on disk.
-
-    Raises:
-        VideoError: the video is damaged, cannot be read, or there is not enough memory (`memory`).
-    """
-    jpegs: dict[str, list[bytes]] = {stream: [] for stream in settings.streams}
-    video = Video(id=video_id, path=path.name)
-    try:
-        with source.opened(path):
-            pass  # says what is no regular file, or not there
-        with VideoReader(path, settings.decode) as reader:
-            flow = None if backend is None else LocalFlow(backend, settings)
-            row = extract_frames(
-                video, reader, settings, flow, lambda stream, jpeg: jpegs[stream].append(jpeg), lambda _: None
-            )
-            return MemoryStore(path, settings, row, jpegs, reader.pts_seconds)
-    except FlowprepError:
-        raise
-    except Exception as error:  # an error of ours costs one video, as in `extract_video`
-        if _is_want_of_memory(error):
-            raise VideoError("memory", str(error)) from error
-        _log.exception("%s: an unexpected error; please report it", path)
-        raise VideoError("internal", f"{type(error).__name__}: {error}") from error
 
 
 def extract_frames(

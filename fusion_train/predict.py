@@ -1,35 +1,23 @@
-"""Classes of videos: files and folders of files, or videos of a store, by one trained network or several.
+"""What one trained network or several say of a video, which is given as a store.
 
-A file is decoded, resized and given flow by the pipeline of `flowprep extract`, with the content settings of the store
-that the network was trained on, JPEG coding included; from there on it is evaluated as a stored video is. So its scores
-are those that it would have in a store. Each video is evaluated by itself: its scores do not depend on its neighbours.
+Each video is evaluated by itself: its scores do not depend on its neighbours. Where videos come from: `predict_inputs`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flowprep.config import ExtractSettings
-from flowprep.datasets.scan import FOLDER_EXTENSIONS, scan
-from flowprep.errors import (
-    BackendUnavailableError,
-    DatasetError,
-    FlowprepError,
-    MissingDataError,
-    SettingsError,
-    StoreError,
-    VideoError,
-)
+from flowprep.config import BACKENDS, ExtractSettings
+from flowprep.errors import DatasetError, SettingsError
 from flowprep.stores import Store, open_store
-from flowprep.stores.places import MANIFEST
 from flowprep.stores.splitsfile import read_splits
 from fusion_train.checkpoint import Checkpoint, data_fingerprint, file_sha256
 from fusion_train.data.dataset import ClipDataset
@@ -41,9 +29,6 @@ from fusion_train.models.two_stream import Network
 from fusion_train.runtime import Runtime
 from fusion_train.scores import ScoreTable
 from fusion_train.training import streams_of
-
-if TYPE_CHECKING:
-    from flowprep.flow.backend import FlowBackend
 
 Scores = NDArray[np.float32]
 
@@ -71,6 +56,20 @@ class Member:
             counts = f"{clip.num_frames} frames and {clip.num_flows} flow fields"
             raise DatasetError(f"{video_id} is too short for a clip ({counts}); give a longer video") from None
 
+    def known_content(self) -> ExtractSettings:
+        """How frames and flow of a file are made. Raises SettingsError where the checkpoint does not say that."""
+        if self.content is None:
+            raise SettingsError(
+                f"{self.path} does not say how its frames and flow were made, since it was written by an older "
+                "version; give the store that it was trained on as --data STORE"
+            )
+        if self.content.store.adopted:
+            raise SettingsError(
+                f"{self.path} was trained on frames and flow that another tool had made, with settings that are not "
+                "known; give a store that `flowprep extract` has made as --data STORE"
+            )
+        return self.content
+
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,6 +91,21 @@ class Prediction:
     def top(self, count: int) -> list[int]:
         """Places of the classes with the most, best first; of equal ones the first."""
         return [int(place) for place in np.argsort(-self.scores, kind="stable")[:count]]
+
+    def to_json(self, classes: Sequence[str], top: int) -> dict[str, Any]:
+        """All but the features, with the first `top` classes named."""
+        best = [
+            {"class": classes[k], "score": float(self.scores[k]), "probability": float(self.probabilities[k])}
+            for k in self.top(top)
+        ]
+        return {
+            "id": self.video_id,
+            "source": self.source,
+            "label": None if self.label is None else classes[self.label],
+            "top": best,
+            "scores": self.scores.tolist(),
+            "towers": [{name: values.tolist() for name, values in found.items()} for found in self.towers],
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +153,8 @@ class Predictor:
             raise SettingsError("a prediction takes one checkpoint or more, got none")
         if layer is not None and len(checkpoints) > 1:
             raise SettingsError(f"features are of one network, got {len(checkpoints)} checkpoints")
+        if weights is not None and len(weights) != len(checkpoints):
+            raise SettingsError(f"--weights takes one number a checkpoint, {len(checkpoints)} here; got {len(weights)}")
         self.runtime, self.on, self.backend = runtime, on, backend
         self.weights = shares_of(weights, len(checkpoints))
         self.notes: list[str] = []
@@ -172,6 +188,12 @@ class Predictor:
         store = dataclasses.replace(content.store, rgb="rgb" in streams, flow="flow" in streams)
         flow = dataclasses.replace(content.flow, backward=False)
         if self.backend is not None and store.flow and self.backend != flow.backend:
+            if flow.variant is None or flow.variant not in BACKENDS.get(self.backend, ()):
+                same = " or ".join(name for name, variants in BACKENDS.items() if flow.variant in variants)
+                raise SettingsError(
+                    f"--backend {self.backend} does not compute the flow that the network was trained on, which is "
+                    f"that of {flow.backend}; {f'give {same}' if same else 'leave it out'}"
+                )
             baseline = flow.cpu_baseline if self.backend == "native" else None
             self._note(f"Flow is computed by {self.backend}; the network was trained on that of {flow.backend}.")
             flow = dataclasses.replace(flow, backend=self.backend, cpu_baseline=baseline)
@@ -215,37 +237,6 @@ class Predictor:
             shares = [share / len(t) for share, t in zip(self.weights, towers, strict=True) for _ in t]
             return weighted_mean([values for t in towers for values in t.values()], shares, on="softmax")
         return weighted_mean([weighted_mean(list(t.values())) for t in towers], self.weights)
-
-    @contextlib.contextmanager
-    def of_files(self) -> Iterator[Callable[[Path, str], list[Store]]]:
-        """What makes of a file the store that each network takes; flow backends stay open until the block ends.
-
-        Raises:
-            SettingsError: A checkpoint does not say how its data was made.
-            BackendUnavailableError: A flow backend does not run here.
-        """
-        from flowprep.pipeline import open_backend, video_in_memory
-
-        contents: list[ExtractSettings] = []
-        backends: list[FlowBackend | None] = []
-        with contextlib.ExitStack() as stack:
-            for member in self.members:
-                content = _known(member)
-                if content not in contents:
-                    try:
-                        backend = open_backend(content)
-                    except BackendUnavailableError as error:
-                        cure = "; or give --backend native, which computes nearly the same flow on the CPU"
-                        raise BackendUnavailableError(f"{member.path}: {error}{cure}") from error
-                    contents.append(content)
-                    backends.append(None if backend is None else stack.enter_context(backend))
-
-            def made(path: Path, video_id: str) -> list[Store]:
-                pairs = zip(contents, backends, strict=True)
-                stores = [video_in_memory(path, content, backend, video_id=video_id) for content, backend in pairs]
-                return [stores[contents.index(_known(member))] for member in self.members]
-
-            yield made
 
     def features_of(self, predictions: Sequence[Prediction], *, origin: Mapping[str, Any]) -> FeatureTable:
         """The features of predictions, which were made with a layer."""
@@ -293,83 +284,3 @@ class Predictor:
             return list(dict.fromkeys(ids)), "chosen"
         split = split or self.members[0].checkpoint.settings.train.split
         return read_parts(store, split, validation="none").test, f"test {split}"
-
-
-def _known(member: Member) -> ExtractSettings:
-    """The content settings of a network, which must be known for a file."""
-    content = member.content
-    if content is None:
-        raise SettingsError(
-            f"{member.path} does not say how its frames and flow were made, since it was written by an older version; "
-            "give the store that it was trained on as --data STORE"
-        )
-    if content.store.adopted:
-        raise SettingsError(
-            f"{member.path} was trained on frames and flow that another tool had made, with settings that are not "
-            "known; give a store that `flowprep extract` has made as --data STORE"
-        )
-    return content
-
-
-def is_store(path: Path) -> bool:
-    """Whether a path is a store rather than a video or a folder of videos."""
-    return (path / MANIFEST).is_file()
-
-
-def find_videos(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Ids and files of videos given as files and folders: the stem, or the path without suffix below its folder.
-
-    Raises:
-        MissingDataError: A path is not there, or a folder has no video.
-        SettingsError: Two videos have one id.
-    """
-    found: dict[str, Path] = {}
-    for given in inputs:
-        if given.is_dir():
-            names = scan(given).with_extension(FOLDER_EXTENSIONS)
-            if not names:
-                raise MissingDataError(
-                    f"{given} is no store, and has no video; give videos, a folder of them or a store"
-                )
-            videos = [(name.removesuffix(Path(name).suffix), given / name) for name in sorted(names)]
-        else:
-            videos = [(given.stem, given)]
-        for video_id, path in videos:
-            if found.setdefault(video_id, path) != path:
-                raise SettingsError(
-                    f"{found[video_id]} and {path} have the same id {video_id}; predict them one at a time"
-                )
-    return list(found.items())
-
-
-def predictions_of_files(
-    predictor: Predictor, videos: Sequence[tuple[str, Path]]
-) -> Iterator[tuple[Prediction, Sequence[Store]] | Failure]:
-    """A prediction of each video (id, file) with the stores in memory that it was made from, or why there is none."""
-    with predictor.of_files() as made:
-        for video_id, path in videos:
-            try:
-                stores = made(path, video_id)
-                yield predictor.predict(stores, video_id), stores
-            except _VIDEO_ERRORS as error:
-                yield _failure(error, str(path))
-
-
-def predictions_of_store(
-    predictor: Predictor, store: Store, ids: Sequence[str]
-) -> Iterator[tuple[Prediction, Sequence[Store]] | Failure]:
-    """The same of stored videos."""
-    stores = [store] * len(predictor.members)
-    for video_id in ids:
-        try:
-            yield predictor.predict(stores, video_id, label=store.clip(video_id).label), stores
-        except _VIDEO_ERRORS as error:
-            yield _failure(error, video_id)
-
-
-_VIDEO_ERRORS = (VideoError, DatasetError, StoreError)
-
-
-def _failure(error: FlowprepError, source: str) -> Failure:
-    text = str(error)
-    return Failure(source=source, reason=text if source in text else f"{source}: {text}")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flowprep_cli.fusion_options import parsed_weights
+
 if TYPE_CHECKING:
     from fusion_train.scores import ScoreTable
 
@@ -86,15 +88,3 @@ def _held_out_pair(tables: list[ScoreTable]) -> tuple[ScoreTable, ScoreTable]:
                 "`fusion-train evaluate --part validation`, then give the weights"
             )
     return tables[0], tables[1]
-
-
-def parsed_weights(weights: str | None) -> list[float] | None:
-    """Numbers of `--weights`, None where it was not given."""
-    from flowprep.errors import SettingsError
-
-    if weights is None:
-        return None
-    try:
-        return [float(part) for part in weights.split(":")]
-    except ValueError:
-        raise SettingsError(f"--weights takes numbers as 1:1.5, or sweep, got {weights!r}") from None

@@ -55,6 +55,18 @@ def data_argument(command: F) -> F:
     return click.argument("data", type=click.Path(path_type=Path))(command)
 
 
+def parsed_weights(weights: str | None) -> list[float] | None:
+    """Numbers of `--weights`, None where it was not given."""
+    from flowprep.errors import SettingsError
+
+    if weights is None:
+        return None
+    try:
+        return [float(part) for part in weights.split(":")]
+    except ValueError:
+        raise SettingsError(f"--weights takes numbers such as 1:1.5, got {weights!r}") from None
+
+
 def progress_line(row: Mapping[str, Any]) -> str:
     """A line of the training log."""
     if "initial" in row:

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flowprep_cli.fusion_options import device_option
+from flowprep.config import RunSettings
+from flowprep_cli.fusion_options import device_option, parsed_weights
+from flowprep_cli.options import settings_from, settings_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fusion_train.predict import Failure, Prediction, Predictor
+    from fusion_train.predict import Prediction
 
 _BAR = 30
+_NO_MATTER = ("jobs", "device", "durability", "retry", "strict", "part", "takeover")
+"""Settings of a run that the reading of single files has not."""
 
 
 @click.command(short_help="Classes of videos, by trained networks.")
@@ -39,103 +43,57 @@ _BAR = 30
               help="The file of the features.")  # fmt: skip
 @click.option("--video", "film", type=click.Path(path_type=Path),
               help="Of one video: write frame, flow and running scores as a film (.mp4).")  # fmt: skip
+@settings_options("run", RunSettings, without=_NO_MATTER)
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def predict(
     *,
-    inputs: tuple[Path, ...],
-    checkpoints: tuple[Path, ...],
     weights: str | None,
-    on: str,
-    split: str | None,
-    ids: tuple[str, ...],
-    data: Path | None,
-    backend: str | None,
+    checkpoints: tuple[Path, ...],
     top: int,
-    scores: Path | None,
-    layer: str | None,
-    features_out: Path,
-    film: Path | None,
     device: str,
     as_json: bool,
+    **values: Any,
 ) -> int:
     """Say which class the videos INPUTS are of: files, folders of files, or one store.
 
     Frames and flow of a file are made as those that the network was trained on. A video that cannot be read, or is too
     short, gets its sentence and the others go on; the exit code is 1 then.
     """
-    from flowprep.errors import SettingsError
-    from flowprep.stores import open_store
-    from flowprep_cli.fusion_fuse import parsed_weights
-    from fusion_train.predict import (  # fmt: skip
-        Failure,
-        Predictor,
-        find_videos,
-        is_store,
-        predictions_of_files,
-        predictions_of_store,
-    )
+    from fusion_train.predict import Failure, Predictor
+    from fusion_train.predict_run import PredictListener, PredictRequest
+    from fusion_train.predict_run import predict as run
     from fusion_train.runtime import started
 
-    of_store = any(map(is_store, inputs))
-    _check(inputs, of_store=of_store, store_only={"--split": split, "--video-id": ids, "--scores": scores}, film=film)
-    shares = parsed_weights(weights)
-    with started(device) as runtime:
-        predictor = Predictor(checkpoints, runtime, data=data, backend=backend, weights=shares, on=on, layer=layer)
-        store = open_store(inputs[0]) if of_store else None
-        if store is not None:
-            chosen, part = predictor.stored(store, split=split, ids=ids)
-            num_videos, found = len(chosen), predictions_of_store(predictor, store, chosen)
-        else:
-            videos = find_videos(inputs)
-            num_videos, found = len(videos), predictions_of_files(predictor, videos)
-        if film is not None and num_videos != 1:
-            raise SettingsError(f"--video is of one video, these are {num_videos}; give one file, or --video-id")
-        if not as_json:
-            _note(predictor.notes)
-        done: list[Prediction] = []
-        failures: list[Failure] = []
-        for item in found:
-            if isinstance(item, Failure):
-                failures.append(item)
-                click.echo(item.reason, err=True)
-                continue
-            prediction, stores = item
-            done.append(prediction)
+    class Shown(PredictListener):
+        classes: Sequence[str] = ()
+
+        def began(self, predictor: Predictor) -> None:
+            self.classes = predictor.classes
+            for note in () if as_json else predictor.notes:
+                click.echo(f"Note: {note}", err=True)
+
+        def predicted(self, prediction: Prediction) -> None:
             if not as_json:
-                _show(prediction, predictor.classes, top)
-            if film is not None:
-                from fusion_train.running import write_running_film
+                _show(prediction, self.classes, top)
 
-                write_running_film(film, predictor, stores, prediction)
-                click.echo(str(film), err=True)
-        if layer is not None and done:
-            origin = {"inputs": [str(path) for path in inputs], "skipped": [failure.source for failure in failures]}
-            predictor.features_of(done, origin=origin).save(features_out)
-            click.echo(str(features_out), err=True)
-        if store is not None and scores is not None and done:
-            predictor.table_of(done, store, part=part).save(scores)
-            click.echo(str(scores), err=True)
+        def failed(self, failure: Failure) -> None:
+            click.echo(failure.reason, err=True)
+
+        def written(self, path: Path) -> None:
+            click.echo(str(path), err=True)
+
+    request = PredictRequest(
+        checkpoints=checkpoints,
+        weights=parsed_weights(weights),
+        run=settings_from("run", RunSettings, values),
+        **{name: value for name, value in values.items() if not name.startswith("run__")},
+    )
+    with started(device) as runtime:
+        done = run(request, runtime, Shown())
     if as_json:
-        click.echo(json.dumps(_json(predictor, done, failures, top), indent=2))
-    return 1 if failures else 0
-
-
-def _check(inputs: Sequence[Path], *, of_store: bool, store_only: dict[str, Any], film: Path | None) -> None:
-    from flowprep.errors import SettingsError
-
-    if of_store and len(inputs) > 1:
-        raise SettingsError("a store is predicted alone; give it without other INPUTS")
-    for name, value in store_only.items():
-        if value and not of_store:
-            raise SettingsError(f"{name} is for a store, and {inputs[0]} is none")
-    if film is not None and film.suffix.lower() != ".mp4":
-        raise SettingsError(f"{film}: the name of the film must end in .mp4")
-
-
-def _note(notes: Sequence[str]) -> None:
-    for note in notes:
-        click.echo(f"Note: {note}", err=True)
+        click.echo(json.dumps(done.to_json(top), indent=2))
+    return 1 if done.failures else 0
 
 
 def _show(prediction: Prediction, classes: Sequence[str], top: int) -> None:
@@ -155,30 +113,3 @@ def _show(prediction: Prediction, classes: Sequence[str], top: int) -> None:
         full = round(_BAR * share)
         bar = f"[green]{'█' * full}[/green][dim]{'·' * (_BAR - full)}[/dim]"
         console.print(f"  {escape(classes[place].ljust(width))}  {bar} {100 * share:6.2f} %")
-
-
-def _json(predictor: Predictor, done: Sequence[Prediction], failures: Sequence[Failure], top: int) -> dict[str, Any]:
-    names = predictor.classes
-    return {
-        "checkpoints": [
-            {"path": str(member.path), "sha256": member.sha256, "weight": weight}
-            for member, weight in zip(predictor.members, predictor.weights, strict=True)
-        ],
-        "on": predictor.on,
-        "classes": list(names),
-        "notes": predictor.notes,
-        "videos": [
-            {
-                "id": one.video_id,
-                "source": one.source,
-                "label": None if one.label is None else names[one.label],
-                "top": [{"class": names[k], "score": float(one.scores[k]),
-                         "probability": float(one.probabilities[k])} for k in one.top(top)],
-                "scores": [float(value) for value in one.scores],
-                "towers": [{name: [float(value) for value in values] for name, values in found.items()}
-                           for found in one.towers],
-            }
-            for one in done
-        ],
-        "failed": [{"source": failure.source, "reason": failure.reason} for failure in failures],
-    }  # fmt: skip

@@ -163,15 +163,15 @@ def test_module_imports_only_what_its_layer_may(module: str) -> None:
     assert not wrong, f"{module} (layer {layer.name}) must not import {'; '.join(wrong)}"
 
 
-def test_of_training_prediction_alone_takes_the_pipeline_and_only_when_it_needs_it() -> None:
+def test_of_training_prediction_alone_reads_videos_and_only_when_it_needs_to() -> None:
     users = {
-        module: found.at_load
+        (module, found.module): found.at_load
         for module, path in MODULES.items()
         if is_within(module, "fusion_train")
         for found in imports_of(path)
-        if found.module == "flowprep.pipeline"
+        if found.module in ("flowprep.pipeline", "flowprep.decode", "flowprep.videofiles")
     }
-    assert users == {"fusion_train.predict": False}
+    assert users == {("fusion_train.predict_inputs", "flowprep.videofiles"): False}
 
 
 def test_public_package_loads_nothing_of_ours() -> None:

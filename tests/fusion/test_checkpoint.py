@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers.training import RUNTIME, StoppedError, equal, small, stop_at, weights, write_store
 
+from flowprep.config import ExtractSettings
 from flowprep.errors import BackendUnavailableError, MissingDataError, SettingsError, StoreError
 from flowprep.stores import Store, open_store
 from fusion_train.checkpoint import Checkpoint
@@ -33,6 +34,13 @@ def uninterrupted(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("uninterrupted")
     train(store, small("fused", *DROPOUT), folder, runtime=RUNTIME)
     return folder
+
+
+def test_a_trained_network_knows_how_its_data_was_made(store: Store, uninterrupted: Path) -> None:
+    for path in (uninterrupted / LAST, uninterrupted / "network.pt"):
+        content = Checkpoint.load(path).content
+        assert content is not None
+        assert ExtractSettings.from_json(content) == store.settings
 
 
 def example(**changes: Any) -> Checkpoint:

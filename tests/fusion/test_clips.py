@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from flowprep.errors import SettingsError
 from fusion_train.config import DataSettings
-from fusion_train.data.clips import authors_samples, evaluation_times, flow_indices, training_times, valid_times
+from fusion_train.data.clips import (
+    authors_samples,
+    evaluation_times,
+    flow_indices,
+    running_times,
+    training_times,
+    valid_times,
+)
 from fusion_train.data.draws import Draws
 from fusion_train.data.geometry import evaluation_size, training_crop
 
@@ -155,6 +162,43 @@ def test_25_positions_are_uniform() -> None:
     times = evaluation_times(times_of(240), DataSettings(num_chunks=1, num_test_clips=25))[:, 0]
     assert (times[0], times[-1], len(times)) == (5, 234, 25)
     assert set(np.diff(times).tolist()) <= {9, 10}
+
+
+# -- as a video goes on ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_frames", "centres", "clips"),
+    [
+        (DataSettings(), 101, [50], [[30, 40, 50, 60, 70]]),
+        (DataSettings(), 101, [0, 25, 26, 75, 76, 100],  # moved inwards at both ends, by whole frames elsewhere
+         [[5 + s + 10 * k for k in range(5)] for s in (0, 0, 1, 50, 50, 50)]),
+        (DataSettings(num_chunks=1), 30, [0, 5, 17, 29], [[5], [5], [17], [24]]),
+        (DataSettings(), 21, [10], [[6, 8, 10, 12, 14]]),  # tau as far as the video allows
+        (DataSettings(num_chunks=2, test_tau=3), 30, [10], [[9, 12]]),  # no frame is in the middle
+        (DataSettings(), 12, [0, 11], [[5, 5, 6, 6, 6], [5, 5, 6, 6, 6]]),  # fewer times than chunks
+        (DataSettings(), 2, [0, 1], [[0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]),
+    ],
+)  # fmt: skip
+def test_clips_around_times(
+    settings: DataSettings, num_frames: int, centres: list[int], clips: list[list[int]]
+) -> None:
+    assert running_times(times_of(num_frames), centres, settings).tolist() == clips
+
+
+@given(st.integers(2, 400), st.integers(1, 6), st.integers(1, 20), st.integers(0, 1))
+def test_clips_around_times_lie_inside_and_do_not_step_back(
+    num_frames: int, num_chunks: int, tau: int, first_image: int
+) -> None:
+    valid = times_of(num_frames, first_image=first_image)
+    if not valid:
+        return
+    settings = DataSettings(num_chunks=num_chunks, test_tau=tau)
+    times = running_times(valid, range(num_frames), settings)
+    assert times.shape == (num_frames, num_chunks)
+    assert valid[0] <= times.min() <= times.max() <= valid[-1]
+    assert (np.diff(times, axis=0) >= 0).all()
+    assert (np.diff(times, axis=1) >= 0).all()
 
 
 @given(st.integers(2, 400), st.sampled_from([PAPER, AUTHORS]), st.integers(0, 2**32), st.integers(0, 1))
