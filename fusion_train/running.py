@@ -26,6 +26,7 @@ from flowprep.drawing import (
     paste,
     put_text,
     shown_size,
+    text_size,
     wheel,
 )
 from flowprep.film import write_film
@@ -116,6 +117,7 @@ class _Pages:
         num_panels = (self._images is not None) + (self._flows is not None)
         inner = max(num_panels * self._size[0] + (num_panels - 1) * _GAP, 480)
         self._width = _even(inner + 2 * _MARGIN)
+        self._left = (self._width - num_panels * self._size[0] - (num_panels - 1) * _GAP) // 2
         self._top = _HEAD + _MARGIN
         self._bars = self._top + self._size[1] + _GAP + 10
         self._curves = self._bars + _ROW * len(self._shown) + 14
@@ -153,7 +155,8 @@ class _Pages:
         for share in (0.0, 0.5, 1.0):
             y = self._y(share)
             cv2.line(page, (self._x(0), y), (self._x(self._num_frames - 1), y), (215, 215, 215), 1)
-            put_text(page, f"{100 * share:.0f} %", (_MARGIN - 6, y + 4), scale=0.38, colour=GREY)
+            label = f"{100 * share:.0f} %"
+            put_text(page, label, (self._x(0) - 8 - text_size(label, 0.38)[0], y + 4), scale=0.38, colour=GREY)
         for colour, place in zip(_COLOURS, self._shown, strict=False):
             points = [(self._x(t), self._y(p)) for t, p in
                       zip(self._found.times, self._found.probabilities[:, place], strict=True)]  # fmt: skip
@@ -162,7 +165,7 @@ class _Pages:
 
     def _page(self, time: int) -> Picture:
         page = self._base.copy()
-        left = _MARGIN
+        left = self._left
         if self._images is not None:
             index = min(max(time - self._images.first_image, 0), self._images.clip(self._id).num_frames - 1)
             paste(page, frame_panel(self._images.image(self._id, "rgb", index), self._size), left, self._top)
@@ -174,7 +177,10 @@ class _Pages:
             self._bar(page, self._bars + _ROW * row, name, values[place], colour)
         x = self._x(time)
         cv2.line(page, (x, self._y(1)), (x, self._y(0)), INK, 1)
-        put_text(page, f"{time / self.fps:.2f} s", (_MARGIN, self._height - 8), scale=0.4, colour=GREY)
+        label = f"{time / self.fps:.2f} s"
+        width = text_size(label, 0.4)[0]
+        left = min(max(x - width // 2, self._x(0)), self._width - _MARGIN - width)
+        put_text(page, label, (left, self._y(0) + 20), scale=0.4, colour=GREY)
         return page
 
     def _paste_flow(self, page: Picture, store: Store, time: int, left: int) -> None:
