@@ -6,7 +6,6 @@ and then this file, never the process that asks.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import tempfile
 import threading
@@ -40,7 +39,7 @@ class FileExtractor:
         committed = dataclasses.replace(settings.store, format="hdf5", layout="flowprep")
         self._folder = tempfile.TemporaryDirectory(prefix="flowprep-")
         on_device = settings.store.flow and settings.flow.backend in DEVICE_BACKENDS
-        work = Work(
+        self._work = Work(
             videos=Path("/"),
             out=Path(self._folder.name),
             settings=dataclasses.replace(settings, store=committed),
@@ -49,9 +48,19 @@ class FileExtractor:
             stall_seconds=run.stall_seconds,
             devices=(_DEVICE,) if on_device else (),
         )
-        abort = threading.Event()
-        self._device = Device(_DEVICE, work.settings, abort, stall_seconds=work.stall_seconds) if on_device else None
+        self._begin()
+
+    def _begin(self) -> None:
+        work, abort = self._work, threading.Event()
+        self._device = None
+        if work.devices:
+            self._device = Device(_DEVICE, work.settings, abort, stall_seconds=work.stall_seconds)
         self._supervisor = Supervisor(work, abort, lambda _num_frames: None, self._device)
+
+    def _end(self) -> None:
+        self._supervisor.close()
+        if self._device is not None:
+            self._device.close()
 
     def extract(self, path: Path, video_id: str) -> OneVideoStore:
         """The store of one file, with the JPEGs that it would have in a store of these settings, to the byte.
@@ -67,6 +76,9 @@ class FileExtractor:
         try:
             row = self._perform(task)
             if not row.state.stored:
+                if row.reasons[0].code == "gpu_crash":  # that file's alone: it is not held against the device
+                    self._end()
+                    self._begin()
                 raise VideoError(row.reasons[0].code, row.reasons[0].detail)
             return OneVideoStore(commit, self._settings, path)
         finally:
@@ -83,8 +95,7 @@ class FileExtractor:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._folder.cleanup)
-            if self._device is not None:
-                stack.callback(self._device.close)
-            stack.callback(self._supervisor.close)
+        try:
+            self._end()
+        finally:
+            self._folder.cleanup()

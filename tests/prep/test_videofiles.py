@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,11 +16,14 @@ from helpers.media import cut, moving_frames, write_video
 from helpers.processes import children_of
 
 import flowprep
+from flowprep import videofiles
 from flowprep.config import ExtractSettings, FlowSettings, ResizeSettings, RunSettings, StoreSettings
+from flowprep.device import server
 from flowprep.errors import BackendUnavailableError, FrameIndexError, StoreError, UnknownVideoError, VideoError
 from flowprep.stores.onevideo import OneVideoStore
 from flowprep.videofiles import FileExtractor
 
+FAULTY_DEVICE = Path(__file__).parents[1] / "helpers" / "faulty_device.py"
 SHARDS = ExtractSettings(flow=FlowSettings(backend="dis"), resize=ResizeSettings(short_side=40))
 TSN = replace(SHARDS, store=StoreSettings(format="jpeg", layout="tsn"))
 WITHOUT_FLOW = replace(SHARDS, store=StoreSettings(flow=False))
@@ -106,3 +110,21 @@ def test_a_commit_that_is_torn_is_refused(share: float, video: Path, tmp_path: P
     torn = cut(shard, tmp_path / "torn.clip", share)
     with pytest.raises(StoreError, match=r"torn\.clip is torn or altered"):
         OneVideoStore(torn, WITHOUT_FLOW, video)
+
+
+def test_who_kills_the_owner_of_the_device_is_given_up_and_the_next_goes_on(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DIS stands for a GPU, and its owner dies of grey frames."""
+    with FileExtractor(SHARDS) as here, here.extract(video, "one") as found:
+        expected = [found.jpeg("one", "flow_x", index) for index in range(NUM_FRAMES - 1)]
+    monkeypatch.setattr(videofiles, "DEVICE_BACKENDS", ("dis",))
+    monkeypatch.setattr(server, "COMMAND", (sys.executable, str(FAULTY_DEVICE)))
+    monkeypatch.setenv("FAULTS", "crash=60")
+    monkeypatch.setenv("FAULT_MARK", str(tmp_path / "mark"))
+    poison = write_video(tmp_path / "poison.avi", np.full((NUM_FRAMES, 32, 48, 3), 60, np.uint8))
+    with FileExtractor(SHARDS) as extractor:
+        with pytest.raises(VideoError, match=r"^gpu_crash: .*SIGSEGV"):
+            extractor.extract(poison, "poison")
+        with extractor.extract(video, "one") as found:
+            assert [found.jpeg("one", "flow_x", index) for index in range(NUM_FRAMES - 1)] == expected
