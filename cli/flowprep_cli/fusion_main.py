@@ -34,7 +34,7 @@ for command in (run, check, train, evaluate, fuse, predict, ablate, report, benc
 
 def main() -> None:
     """Run `fusion-train` and leave with its exit code, which means what it means for `flowprep`."""
-    leave_with(cli, "fusion-train", stopped="Stopped. Run the same command again; a training goes on at its last checkpoint.")
+    leave_with(cli, "fusion-train", stopped="Stopped. Run the same command again; a training goes on where it was.")
 
 
 if __name__ == "__main__":  # python -m flowprep_cli.fusion_main, where the command is not installed
