@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.command import flowprep, store_bytes
 from helpers.dask_cluster import (
     PATIENCE,
     DaskCluster,
@@ -16,9 +15,9 @@ from helpers.dask_cluster import (
     end_run,
     freeze,
     kill,
-    make_videos,
     start_run,
     thaw,
+    undisturbed,
     write_config,
 )
 from helpers.invariants import Invariants
@@ -29,10 +28,7 @@ NUM_VIDEOS = 10
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
-    folder = tmp_path_factory.mktemp("data")
-    videos = make_videos(folder / "videos", [f"v{number:02d}" for number in range(NUM_VIDEOS)])
-    flowprep(*arguments(videos, folder / "whole", None, None))
-    return videos, store_bytes(folder / "whole")
+    return undisturbed(tmp_path_factory.mktemp("data"), NUM_VIDEOS)
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["killed", "frozen"])

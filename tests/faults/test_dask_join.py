@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.command import flowprep, store_bytes
 from helpers.dask_cluster import (
     PATIENCE,
     TTL_SECONDS,
@@ -18,8 +17,8 @@ from helpers.dask_cluster import (
     arguments,
     attempts_of,
     end_run,
-    make_videos,
     start_run,
+    undisturbed,
     write_config,
 )
 from helpers.invariants import Invariants
@@ -30,10 +29,7 @@ NUM_VIDEOS = 10
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
-    folder = tmp_path_factory.mktemp("data")
-    videos = make_videos(folder / "videos", [f"v{number:02d}" for number in range(NUM_VIDEOS)])
-    flowprep(*arguments(videos, folder / "whole", None, None))
-    return videos, store_bytes(folder / "whole")
+    return undisturbed(tmp_path_factory.mktemp("data"), NUM_VIDEOS)
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from helpers.dask_cluster import (
     make_videos,
     start_run,
     thaw,
+    undisturbed,
     write_config,
 )
 from helpers.invariants import Invariants
@@ -37,10 +38,7 @@ NUM_VIDEOS = 12
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
     """Videos, and the store of an undisturbed run."""
-    folder = tmp_path_factory.mktemp("data")
-    videos = make_videos(folder / "videos", [f"v{number:02d}" for number in range(NUM_VIDEOS)])
-    flowprep(*arguments(videos, folder / "whole", None, None))
-    return videos, store_bytes(folder / "whole")
+    return undisturbed(tmp_path_factory.mktemp("data"), NUM_VIDEOS)
 
 
 @pytest.fixture(scope="module")

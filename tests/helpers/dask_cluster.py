@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from helpers.command import FLOWPREP
+from helpers.command import FLOWPREP, flowprep, store_bytes
 from helpers.media import moving_frames, write_video
 from helpers.processes import children_of, eventually
 
@@ -146,6 +146,13 @@ class DaskCluster:
         """Count from here."""
         for path in self.counts.iterdir():
             path.unlink()
+
+
+def undisturbed(folder: Path, num_videos: int) -> tuple[Path, dict[str, bytes]]:
+    """Videos, and the store that a run of one process on this machine makes of them."""
+    videos = make_videos(folder / "videos", [f"v{number:02d}" for number in range(num_videos)])
+    flowprep(*arguments(videos, folder / "whole", None, None))
+    return videos, store_bytes(folder / "whole")
 
 
 def arguments(videos: Path, out: Path, cluster: DaskCluster | str | None, config: Path | None) -> list[str]:
