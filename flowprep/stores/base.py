@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -99,9 +99,14 @@ class Store(abc.ABC):
 
     def image(self, video_id: str, stream: str, index: int) -> NDArray[np.uint8]:
         """One decoded image: RGB, uint8 (H, W, 3), or a plane of 8-bit flow, uint8 (H, W)."""
+        return next(self.images(video_id, stream, (index,)))
+
+    def images(self, video_id: str, stream: str, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        """Decoded images one after another, each as `image` gives it, with less work than so many calls of that."""
         position = self._position(video_id)
-        self._check_range(position, stream, index, index + 1)
-        return self._decoded(position, stream, index, decode_rgb if stream == "rgb" else decode_plane)
+        if indices:
+            self._check_range(position, stream, min(indices), max(indices) + 1)
+        return self._decoded(position, stream, indices)
 
     def stack(self, video_id: str, start: int, length: int, *, backward: bool = False) -> NDArray[np.uint8]:
         """Flow start .. start + length - 1 as 8-bit codes, uint8 (2 * length, H, W): x, y, x, y, ..."""
@@ -110,8 +115,11 @@ class Store(abc.ABC):
         for stream in streams:
             self._check_range(position, stream, start, start + length)
         planes = np.empty((2 * length, self._rows.heights[position], self._rows.widths[position]), np.uint8)
-        for k in range(2 * length):
-            planes[k] = self._decoded(position, streams[k % 2], start + k // 2, decode_plane)
+        for k, stream in enumerate(streams):
+            for plane, image in zip(
+                planes[k::2], self._decoded(position, stream, range(start, start + length)), strict=True
+            ):
+                plane[:] = image
         return planes
 
     def flow_px(self, video_id: str, index: int, *, backward: bool = False) -> NDArray[np.float32]:
@@ -130,6 +138,10 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def _jpeg(self, position: int, stream: str, index: int) -> bytes | memoryview:
         """Bytes of a JPEG of the video at `position` of the rows; stream and index have been checked."""
+
+    def _jpegs(self, position: int, stream: str, indices: Sequence[int]) -> Iterable[bytes | memoryview]:
+        """What `_jpeg` gives for each of some indices; what is raised, is raised as they are taken."""
+        return (self._jpeg(position, stream, index) for index in indices)
 
     def close(self) -> None:
         """Let go of the files. Bytes that were given out stay valid."""
@@ -165,17 +177,18 @@ class Store(abc.ABC):
                 f"asked for {start}" + (f" to {stop - 1}" if stop - start != 1 else "")
             )
 
-    def _decoded(
-        self, position: int, stream: str, index: int, decode: Callable[[bytes | memoryview], NDArray[np.uint8]]
-    ) -> NDArray[np.uint8]:
+    def _decoded(self, position: int, stream: str, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        decode = decode_rgb if stream == "rgb" else decode_plane
         size = self._rows.heights[position], self._rows.widths[position]
-        try:
-            image = decode(self._jpeg(position, stream, index))
-        except StoreError as error:
-            raise StoreError(f"{self.path}: {self._rows.ids[position]!r} {stream} {index}: {error}") from error
-        if image.shape[:2] != size:
-            raise StoreError(
-                f"{self.path}: {self._rows.ids[position]!r} {stream} {index} is {image.shape[1]}x{image.shape[0]} "
-                f"where the manifest says {size[1]}x{size[0]}"
-            )
-        return image
+        jpegs = iter(self._jpegs(position, stream, indices))
+        for index in indices:
+            try:
+                image = decode(next(jpegs))
+            except StoreError as error:
+                raise StoreError(f"{self.path}: {self._rows.ids[position]!r} {stream} {index}: {error}") from error
+            if image.shape[:2] != size:
+                raise StoreError(
+                    f"{self.path}: {self._rows.ids[position]!r} {stream} {index} is {image.shape[1]}x{image.shape[0]} "
+                    f"where the manifest says {size[1]}x{size[0]}"
+                )
+            yield image

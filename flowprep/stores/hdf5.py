@@ -6,6 +6,7 @@ from a memory map. No lock is taken: published shards never change, and disks wi
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import final
 
@@ -50,6 +51,10 @@ class ShardStore(Store):
     def _jpeg(self, position: int, stream: str, index: int) -> memoryview:
         shard, place = self._find(position)
         return shard.jpeg(place, stream, index)
+
+    def _jpegs(self, position: int, stream: str, indices: Sequence[int]) -> Iterator[memoryview]:
+        shard, place = self._find(position)
+        yield from shard.jpegs(place, stream, indices)
 
     def _find(self, position: int) -> tuple[ShardFile, int]:
         """The shard of a video and its place there. Threads that meet here do the same work twice, without harm."""

@@ -212,10 +212,17 @@ class ShardFile:
 
     def jpeg(self, position: int, stream: str, index: int) -> memoryview:
         """Bytes of JPEG `index` of the video at `position`; the caller has checked both against the index."""
-        at = int(self.index.first[unit_of(stream)][position]) + index
+        (jpeg,) = self.jpegs(position, stream, (index,))
+        return jpeg
+
+    def jpegs(self, position: int, stream: str, indices: Sequence[int]) -> list[memoryview]:
+        """`jpeg` of each of some indices."""
+        first, offsets = int(self.index.first[unit_of(stream)][position]), self._offsets[stream]
         start = self.index.streams[stream].blob.offset
-        offsets = self._offsets[stream]
-        return self._bytes[start + int(offsets[at]) : start + int(offsets[at + 1])]
+        return [
+            self._bytes[start + int(offsets[at]) : start + int(offsets[at + 1])]
+            for at in (first + index for index in indices)
+        ]
 
     def sizes(self, position: int, stream: str) -> NDArray[np.uint64]:
         """Size of each JPEG of a video's stream in bytes, uint64 (n,)."""

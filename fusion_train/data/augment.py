@@ -70,6 +70,8 @@ def _resized(crops: Crops, batch: ClipBatch) -> Tensor:
     out = _empty((len(crops), crops.num_channels, *batch.output_size), torch.uint8, crops.pixels.device)
     for k, images in enumerate(crops.videos()):
         if len(images):
+            if not images.is_contiguous():  # crops in wider strips
+                images = _empty(images.shape, images.dtype, images.device).copy_(images)
             resized = resize(images.permute(0, 3, 1, 2), batch.output_size, batch.interpolation)
             _copy(resized, out[crops.first[k] : crops.first[k + 1]])
     return out

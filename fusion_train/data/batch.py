@@ -1,7 +1,7 @@
 """Batches of clips as they come from the loader: the crops of their videos, and which chunk has which of them.
 
-Crops differ in size from video to video. They lie one after another in one piece of memory, so that a batch goes to its
-device in one copy a stream, without padding, and each video's crops are contiguous.
+Crops differ in size from video to video, and each lies in a strip of its image, see `geometry.strip_of`. Strips lie one
+after another in one piece of memory, so that a batch goes to its device in one copy a stream, and each is contiguous.
 
 Note [four planes an image]: flow is kept as images of four channels, u and v of two fields each. Resized so, a plane
 takes a tenth of the time or less that it takes as an image of its own (measured on one core with AVX2): PyTorch's 8-bit
@@ -25,31 +25,42 @@ from fusion_train.data.canvas import Canvases
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Crops:
-    """The crops of one stream of V videos."""
+    """The crops of one stream of V videos, in their strips."""
 
     pixels: Tensor
-    """All of them, uint8 (bytes,)."""
+    """All strips, uint8 (bytes,)."""
     num_channels: int
     first: tuple[int, ...]
     """Crops first[k] .. first[k + 1] - 1 are of video k; V + 1 numbers."""
     sizes: tuple[tuple[int, int], ...]
-    """Height and width of each video's crops, V pairs."""
+    """Height and width of each video's strips, V pairs."""
+    columns: tuple[slice, ...]
+    """Where in its strip each video's crop lies, V of them."""
 
     @classmethod
     def empty(
-        cls, canvases: Canvases, counts: Sequence[int], sizes: Sequence[tuple[int, int]], num_channels: int
+        cls,
+        canvases: Canvases,
+        counts: Sequence[int],
+        sizes: Sequence[tuple[int, int]],
+        columns: Sequence[slice],
+        num_channels: int,
     ) -> Self:
-        """Room for so many crops of each video."""
+        """Room for so many strips of each video."""
         num_pixels = sum(count * height * width for count, (height, width) in zip(counts, sizes, strict=True))
         pixels = canvases.empty([num_pixels * num_channels])
         first = tuple(accumulate(counts, initial=0))
-        return cls(pixels=pixels, num_channels=num_channels, first=first, sizes=tuple(sizes))
+        return cls(pixels=pixels, num_channels=num_channels, first=first, sizes=tuple(sizes), columns=tuple(columns))
 
     def __len__(self) -> int:
         return self.first[-1]
 
     def videos(self) -> list[Tensor]:
         """The crops of each video, uint8 (n, height, width, channels), all views of `pixels`."""
+        return [strips[:, :, columns] for strips, columns in zip(self.strips(), self.columns, strict=True)]
+
+    def strips(self) -> list[Tensor]:
+        """The strips of each video, uint8 (n, height, width, channels), contiguous views of `pixels`."""
         shapes = [
             (self.first[k + 1] - self.first[k], height, width, self.num_channels)
             for k, (height, width) in enumerate(self.sizes)

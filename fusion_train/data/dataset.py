@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
@@ -16,7 +17,7 @@ from fusion_train.config import DataSettings
 from fusion_train.data import clips
 from fusion_train.data.clips import Indices
 from fusion_train.data.draws import Draws
-from fusion_train.data.geometry import Crop, evaluation_size, training_crop
+from fusion_train.data.geometry import Crop, evaluation_size, strip_of, training_crop
 
 if TYPE_CHECKING:  # PyTorch, which whoever checks a store does not wait for
     from fusion_train.data.maps import FrozenMaps
@@ -32,6 +33,8 @@ class Plan:
     id: str
     label: int
     crop: Crop
+    strip: Crop
+    """What is kept of each image, the crop in it."""
     output_size: tuple[int, int]
     flips: tuple[bool, ...]
     """Which clips are mirrored, C."""
@@ -45,6 +48,12 @@ class Plan:
     """Flow fields that are needed, each once, rising."""
     flow_index: Indices
     """Places in `flows` of each chunk's, int64 (C, T, L)."""
+
+    @property
+    def columns(self) -> slice:
+        """Where in its strip the crop lies."""
+        left = self.crop.left - self.strip.left
+        return slice(left, left + self.crop.width)
 
     @property
     def num_flow_images(self) -> int:
@@ -157,6 +166,7 @@ class ClipDataset:
             id=video.id,
             label=video.label,
             crop=crop,
+            strip=strip_of(crop, video.width),
             output_size=output_size,
             flips=flips,
             times=times,
@@ -167,7 +177,7 @@ class ClipDataset:
         )
 
     def decode(self, plan: Plan, rgb: NDArray[np.uint8] | None, flow: NDArray[np.uint8] | None) -> None:
-        """Decode what is planned, each JPEG once: rgb (images, H, W, 3) and flow (images, H, W, 4) of the crop's size.
+        """Decode what is planned, each JPEG once: rgb (images, H, W, 3) and flow (images, H, W, 4) of the strip's size.
 
         A stream that is to be blank is not decoded. Raises StoreError that names the video where the store is damaged.
         """
@@ -175,16 +185,15 @@ class ClipDataset:
             rgb[:], rgb = MID_GREY, None
         if flow is not None and self.settings.blank == "flow":
             flow[:], flow = self.flow_zero, None
-        crop = plan.crop
-        rows, columns = slice(crop.top, crop.top + crop.height), slice(crop.left, crop.left + crop.width)
+        strip = plan.strip
+        part = slice(strip.top, strip.top + strip.height), slice(strip.left, strip.left + strip.width)
         if rgb is not None:
-            for place, index in enumerate(plan.images):
-                rgb[place] = self.store.image(plan.id, "rgb", index)[rows, columns]
+            for out, image in zip(rgb, self.store.images(plan.id, "rgb", plan.images), strict=True):
+                out[:] = image[part]
         if flow is not None:
-            # Copied in between, since `merge` is five times as slow with rows that are not contiguous.
-            planes = np.empty((4, crop.height, crop.width), np.uint8)
-            for place, image in enumerate(flow):
-                for k, index in enumerate(plan.flows[2 * place : 2 * place + 2]):
-                    planes[2 * k] = self.store.image(plan.id, "flow_x", index)[rows, columns]
-                    planes[2 * k + 1] = self.store.image(plan.id, "flow_y", index)[rows, columns]
-                cv2.merge(list(planes), image)
+            fields = zip(*(self.store.images(plan.id, name, plan.flows) for name in ("flow_x", "flow_y")), strict=True)
+            for out in flow:
+                planes = [plane for field in itertools.islice(fields, 2) for plane in field]
+                # `merge` is five times as slow with rows that are not contiguous; where they are, this copies nothing.
+                # The last image may have one field to hold, twice.
+                cv2.merge([np.ascontiguousarray(plane[part]) for plane in (planes * 2)[:4]], out)

@@ -9,6 +9,7 @@ of 256, 224, 192 or 168 for 224 (its 'multiScaleRegular', for the temporal strea
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from fusion_train.config import DataSettings
 from fusion_train.data.draws import Draws
 
 _GRID = 20
+_MAX_KEPT = 2
 _SCALES = (8 / 7, 1.0, 6 / 7, 3 / 4)
 
 
@@ -27,6 +29,17 @@ class Crop:
     left: int
     height: int
     width: int
+
+
+def strip_of(crop: Crop, width: int) -> Crop:
+    """What is kept of an image of that width for the sake of a crop.
+
+    These are the crop's rows at their whole width, which lie in one piece already; only where that is more than
+    twice what is needed, it is the crop alone.
+    """
+    if width > _MAX_KEPT * crop.width:
+        return crop
+    return dataclasses.replace(crop, left=0, width=width)
 
 
 def training_crop(height: int, width: int, settings: DataSettings, draws: Draws) -> tuple[Crop, bool]:

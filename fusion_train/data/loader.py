@@ -183,8 +183,8 @@ class ClipLoader:
 
 
 def _arrays(crops: Crops | None, plans: Sequence[Plan]) -> list[NDArray[np.uint8]] | list[None]:
-    """The place of each video's crops, uint8 (n, H, W, C)."""
-    return [None] * len(plans) if crops is None else [images.numpy() for images in crops.videos()]
+    """The place of each video's strips, uint8 (n, H, W, C)."""
+    return [None] * len(plans) if crops is None else [images.numpy() for images in crops.strips()]
 
 
 def _finish(plan: Plan, task: Future[None]) -> None:
@@ -207,10 +207,11 @@ def decoded_batch(dataset: ClipDataset, plans: Sequence[Plan], canvases: Canvase
 def empty_batch(dataset: ClipDataset, plans: Sequence[Plan], canvases: Canvases) -> ClipBatch:
     """A batch of these videos whose crops are still to be decoded. All plans have one output size."""
     (output_size,) = {plan.output_size for plan in plans}
-    sizes = [(plan.crop.height, plan.crop.width) for plan in plans]
+    sizes = [(plan.strip.height, plan.strip.width) for plan in plans]
+    columns = [plan.columns for plan in plans]
     images, fields = [len(plan.images) for plan in plans], [plan.num_flow_images for plan in plans]
-    rgb = Crops.empty(canvases, images, sizes, 3) if "rgb" in dataset.streams else None
-    flow = Crops.empty(canvases, fields, sizes, 4) if "flow" in dataset.streams else None
+    rgb = Crops.empty(canvases, images, sizes, columns, 3) if "rgb" in dataset.streams else None
+    flow = Crops.empty(canvases, fields, sizes, columns, 4) if "flow" in dataset.streams else None
     counts = [len(plan.flips) for plan in plans]
     return ClipBatch(
         ids=tuple(plan.id for plan in plans),

@@ -230,6 +230,16 @@ class StoreContract:
         data = np.frombuffer(store.jpeg("v_a_g01", "rgb", 0), np.uint8)
         assert np.array_equal(image, cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
 
+    def test_several_images_are_those_that_are_asked_for(self, store: Store) -> None:
+        stream = store.settings.streams[-1]
+        images = list(store.images("v_d_é漢", stream, (1, 0, 1)))
+        assert len(images) == 3
+        for image, index in zip(images, (1, 0, 1), strict=True):
+            assert np.array_equal(image, store.image("v_d_é漢", stream, index))
+        assert list(store.images("v_d_é漢", stream, ())) == []
+        with pytest.raises(FrameIndexError, match="asked for -1"):
+            store.images("v_d_é漢", stream, (0, -1))
+
     def test_stacks_interleave_x_and_y(self, store: Store) -> None:
         if not store.settings.store.flow:
             pytest.skip("this store has no flow")

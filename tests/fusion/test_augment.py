@@ -33,8 +33,9 @@ def by_pillow(image: NDArray[np.uint8], size: tuple[int, int], interpolation: st
 
 
 def make_crops(first: tuple[int, int, int], num_channels: int, seed: int, code: int | None = None) -> Crops:
-    """Crops of 50x60 of video a, then of 40x70 of video b: noise, or all of one code."""
-    crops = Crops.empty(Canvases(), np.diff(first).tolist(), ((50, 60), (40, 70)), num_channels)
+    """Crops of 50x60 of video a in wider strips, then of 40x70 of video b: noise, or all of one code."""
+    sizes, columns = ((50, 66), (40, 70)), (slice(2, 62), slice(0, 70))
+    crops = Crops.empty(Canvases(), np.diff(first).tolist(), sizes, columns, num_channels)
     assert crops.first == first
     noise = np.random.default_rng(seed).integers(0, 256, len(crops.pixels), np.uint8)
     crops.pixels.copy_(torch.from_numpy(noise))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from helpers.clip_store import HEIGHT, WIDTH, Spec, code, shards, tree, ucf_specs, ucf_splits, write_clip_store
 from helpers.shared_data import SPLITS, needs_shared
+from numpy.typing import NDArray
 
 from flowprep.config import LAYOUTS, ExtractSettings, StoreSettings
 from flowprep.datasets.hmdb51 import _lists as hmdb51_lists
@@ -51,8 +53,8 @@ def decoded(dataset: ClipDataset, plans: list[Any]) -> ClipBatch:
         if crops is not None:
             crops.pixels.fill_(255)  # a code that no plane has
     for k, plan in enumerate(plans):
-        images = None if batch.rgb is None else batch.rgb.videos()[k].numpy()
-        fields = None if batch.flow is None else batch.flow.videos()[k].numpy()
+        images = None if batch.rgb is None else batch.rgb.strips()[k].numpy()
+        fields = None if batch.flow is None else batch.flow.strips()[k].numpy()
         dataset.decode(plan, images, fields)
     return batch
 
@@ -121,19 +123,48 @@ def test_zero_and_bound_come_from_the_store(dataset: ClipDataset) -> None:
 
 def test_each_jpeg_is_decoded_once(dataset: ClipDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: Counter[tuple[str, str, int]] = Counter()
-    real = dataset.store.image
+    real = dataset.store.images
 
-    def image(video_id: str, stream: str, index: int) -> Any:
-        asked[video_id, stream, index] += 1
-        return real(video_id, stream, index)
+    def images(video_id: str, stream: str, indices: Sequence[int]) -> Any:
+        asked.update((video_id, stream, index) for index in indices)
+        return real(video_id, stream, indices)
 
-    monkeypatch.setattr(dataset.store, "image", image)
+    monkeypatch.setattr(dataset.store, "images", images)
     for plan in (dataset.plan_training(2, seed=0, epoch=0), dataset.plan_evaluation(0)):
         asked.clear()
         decoded(dataset, [plan])
         assert set(asked.values()) == {1}
         assert len(asked) == len(plan.images) + 2 * len(plan.flows)
         assert len(plan.flows) < plan.flow_index.size
+
+
+@pytest.mark.parametrize("width", [46, 200])
+def test_crops_are_those_parts_of_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """Kept with the rest of their rows, or without where that would be much."""
+    size = (48, width)
+
+    def noise(stream: str, index: int) -> NDArray[np.uint8]:
+        channels = (3,) if stream == "rgb" else ()
+        return np.random.default_rng([len(stream), ord(stream[-1]), index]).integers(0, 256, size + channels, np.uint8)
+
+    with open_store(write_clip_store(tmp_path / "s", shards(), [Spec("v_Archery_g01_c01", 30, size)])) as store:
+        monkeypatch.setattr(store, "images", lambda video_id, stream, indices: (noise(stream, k) for k in indices))
+        dataset = ClipDataset(store, store.ids, SMALL)
+        for epoch in range(4):
+            plan = dataset.plan_training(0, seed=0, epoch=epoch)
+            batch = decoded(dataset, [plan])
+            assert batch.rgb is not None
+            assert batch.flow is not None
+            assert plan.strip.width == (46 if width == 46 else plan.crop.width)
+            rows = slice(plan.crop.top, plan.crop.top + plan.crop.height)
+            columns = slice(plan.crop.left, plan.crop.left + plan.crop.width)
+            (images,), (fields,) = batch.rgb.videos(), batch.flow.videos()
+            for k, index in enumerate(plan.images):
+                assert np.array_equal(images[k].numpy(), noise("rgb", index)[rows, columns])
+            for k, index in enumerate(plan.flows):
+                for axis, stream in enumerate(("flow_x", "flow_y")):
+                    plane = fields[k // 2, ..., 2 * (k % 2) + axis]
+                    assert np.array_equal(plane.numpy(), noise(stream, index)[rows, columns])
 
 
 def test_draws_depend_on_seed_epoch_and_id_alone(dataset: ClipDataset) -> None:
