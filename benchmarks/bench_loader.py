@@ -38,6 +38,7 @@ from flowprep.stores.finish import finish
 from flowprep.stores.layouts import layout_of
 from flowprep.stores.pack import pack_ready, pack_shard
 from fusion_train.config import DataSettings
+from fusion_train.data import augment
 from fusion_train.data.augment import network_inputs
 from fusion_train.data.dataset import ClipDataset, Plan
 from fusion_train.data.loader import ClipLoader
@@ -203,10 +204,13 @@ def in_use_mib() -> float:
 
 
 def measure_memory(dataset: ClipDataset, num_clips: int) -> dict[str, list[float]]:
-    """MiB after each twentieth of `num_clips` clips: resident, and in use."""
+    """MiB after each twentieth of `num_clips` clips: resident, in use, and of that what batches and inputs have.
+
+    The last grows as larger batches come by, and can be no larger than the largest.
+    """
     loader = ClipLoader(dataset, batch_size=BATCH, training=True)
     seen = 0
-    readings: dict[str, list[float]] = {"resident": [], "in_use": []}
+    readings: dict[str, list[float]] = {"resident": [], "in_use": [], "buffers": []}
     while seen < num_clips:
         for batch in loader:
             network_inputs(batch)
@@ -214,6 +218,8 @@ def measure_memory(dataset: ClipDataset, num_clips: int) -> dict[str, list[float
             if 20 * before // num_clips != 20 * seen // num_clips:
                 readings["resident"].append(round(memory_mib(), 1))
                 readings["in_use"].append(round(in_use_mib(), 1))
+                buffers = loader._canvases.num_bytes + augment._CANVASES.num_bytes
+                readings["buffers"].append(round(buffers / 2**20, 1))
     return readings
 
 

@@ -292,6 +292,7 @@ class VideoReader:
                 self._container.seek(offset, stream=self._stream, backward=True)
         # Where the length must be found from the last packet, audio that outlasts the video counts too.
         demuxed = [self._stream] if self._extent.announced_bytes is not None else list(self._container.streams)
+        flushed = False
         try:
             for packet in self._container.demux(demuxed):
                 end = packet.pts if packet.pts is not None else packet.dts
@@ -300,11 +301,11 @@ class VideoReader:
                     self._last_packet_end = max(self._last_packet_end or seconds, seconds)
                 if packet.stream is not self._stream:
                     continue
-                if packet.size or packet.dts is not None:
-                    self._num_packets += 1
+                flushed = not packet.size and packet.dts is None
+                self._num_packets += not flushed
                 yield packet
-        except IndexError:  # last of all PyAV flushes streams that have turned up after the header, and finds none
-            return
+        except IndexError:  # after ours PyAV flushes streams that have turned up behind the header, and finds none
+            self._num_errors += not flushed
         except av.FFmpegError as error:
             if (failure := source.failure_behind(error.errno, self._path)) is not None:
                 raise failure from error

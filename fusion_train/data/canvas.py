@@ -30,6 +30,12 @@ class Canvases:
         self._used: list[tuple[_Buffer, weakref.ref[_Buffer]]] = []
         self._unused: list[_Buffer] = []
 
+    @property
+    def num_bytes(self) -> int:
+        """Size of all buffers that this keeps, those in use and the others."""
+        with self._lock:
+            return sum(len(buffer) for buffer in self._unused) + sum(len(buffer) for buffer, _ in self._used)
+
     def empty(self, shape: Sequence[int], dtype: torch.dtype = torch.uint8) -> Tensor:
         """A tensor that shares no memory with any that is still held, not even in part."""
         if self.pin_memory:

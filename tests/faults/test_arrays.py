@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -51,7 +52,7 @@ def videos(tmp_path: Path) -> Path:
     folder = tmp_path / "videos" / "c"
     folder.mkdir(parents=True)
     for index in range(NUM_VIDEOS):
-        write_video(folder / f"{index:02d}.avi", moving_frames(30, 64, 48, seed=index))
+        write_video(folder / f"{index:02d}.avi", moving_frames(40, 128, 96, seed=index))
     return folder.parent
 
 
@@ -65,6 +66,8 @@ def test_case_64_slurm_array(videos: Path, tmp_path: Path) -> None:
         time.sleep(0.01)
     first.kill()
     first.communicate()
+    assert first.returncode == -signal.SIGKILL, "it had ended by itself; the videos are too short for this test"
+    assert 1 <= len(list(committed.glob("*/*.clip"))) < NUM_VIDEOS // NUM_PARTS
     again, twin = array.start(1, restarts=1), FakeArray(videos, out, 200, "slurm", [1, 2, 3]).start(1)
     second = array.start(2)
     ends = [end(process) for process in (again, twin)]

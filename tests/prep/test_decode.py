@@ -1,5 +1,9 @@
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -172,6 +176,28 @@ def test_a_whole_file_is_ok(made: Path, name: str) -> None:
     outcome = read(made / name)
     assert (outcome.code, outcome.flags) == ("", [])
     assert outcome.num_frames == (20 if name == "good.webm" else 60)
+
+
+@pytest.mark.parametrize(("num_packets", "code"), [(70, ""), (10, "damaged")])
+def test_demuxing_may_end_with_an_index_error_after_the_stream_was_flushed_alone(
+    made: Path, monkeypatch: pytest.MonkeyPatch, num_packets: int, code: str
+) -> None:
+    """As PyAV does where a stream turns up behind the header; a file without a length has no other sign of a loss."""
+
+    class Ending:
+        def __init__(self, real: av.container.InputContainer) -> None:
+            self.real = real
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.real, name)
+
+        def demux(self, streams: Any) -> Iterator[Any]:
+            yield from itertools.islice(self.real.demux(streams), num_packets)
+            raise IndexError("list index out of range")
+
+    real = VideoReader._open
+    monkeypatch.setattr(VideoReader, "_open", lambda self, **options: Ending(real(self, **options)))
+    assert read(made / "live.mkv").code == code
 
 
 @pytest.mark.parametrize("name", ["good.ts", "live.mkv"])
