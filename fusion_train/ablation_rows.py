@@ -164,7 +164,7 @@ PAPER_ROWS: tuple[PaperRow, ...] = (
     _method("1-concat", "Concatenation", "ReLU5", 83.53, 13, 172.81, Recipe(fusion="concat"), _COUNT),
     _method("1-bilinear", "Bilinear", "ReLU5", 85.05, 10, 6.61, Recipe(fusion="bilinear"),
             "The paper counts one convolutional tower, and not its linear SVM. Here both towers are counted, and the "
-            "classifier, which is a softmax layer trained with the network instead of an SVM."),
+            "layer that the SVM is put into."),
     _method("1-sum", "Sum", "ReLU5", 85.20, 13, 97.31, Recipe(fusion="sum"), _COUNT),
     _method("1-conv", "Conv", "ReLU5", 85.96, 14, 97.58, Recipe(), _FILTER),
     _where("2-relu2", "ReLU2", "relu2", 82.25, 11, 91.90, _UNKNOWN),
