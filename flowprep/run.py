@@ -207,6 +207,15 @@ def num_jobs(run: RunSettings, num_todo: int) -> int:
     return min(run.jobs or machine.num_cores(), max(num_todo, 1))
 
 
+def in_turn(todo: Sequence[int], sizes: Sequence[int]) -> list[int]:
+    """The order of work: that of the list, so that shards become complete one after another and commits do not pile up.
+
+    Of the last tenth the largest files come first, so that at the end nobody works long while all others wait.
+    """
+    first = len(todo) - len(todo) // 10
+    return [*todo[:first], *sorted(todo[first:], key=lambda index: -sizes[index])]
+
+
 @final
 class _Run:
     """One run over the videos of a list, or of a part of it, in a store that is begun."""
@@ -310,7 +319,7 @@ class _Run:
             packed=lambda shard: record.append("packed", shard=shard),
         )
         packer.expect(todo)
-        tasks = (Task(list_index=index, video=videos[index]) for index in todo)
+        tasks = (Task(list_index=index, video=videos[index]) for index in in_turn(todo, sizes))
         for done in self._done(work, tasks, jobs):
             self._tally.add(done.row)
             self._counts.add(videos[done.list_index], done.row)

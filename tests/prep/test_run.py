@@ -23,7 +23,7 @@ from flowprep.journal import journals, read_journal
 from flowprep.listener import Start
 from flowprep.publisher import Publisher, open_publisher
 from flowprep.records import Reason, Row, State, Video
-from flowprep.run import resume_store
+from flowprep.run import in_turn, resume_store
 from flowprep.stores.places import row_path
 from flowprep.supervisor import Done
 
@@ -223,3 +223,13 @@ def test_every_flow_joins_images_that_are_a_step_apart(tmp_path: Path, step: int
     forward = [(k, k + step) for k in range(40 - step)]
     assert sorted(pairs) == sorted([*forward, *((b, a) for a, b in forward)])
     assert row.flows == 40 - step
+
+
+def test_the_last_tenth_is_done_largest_first() -> None:
+    sizes = [(7 * k) % 100 for k in range(100)]
+    todo = [k for k in range(100) if k % 2 == 0]
+    order = in_turn(todo, sizes)
+    assert order[:45] == todo[:45]
+    assert sorted(order[45:]) == todo[45:]
+    assert [sizes[k] for k in order[45:]] == [86, 72, 58, 44, 30]
+    assert in_turn([3, 5], sizes) == [3, 5]
