@@ -11,6 +11,7 @@ from flowprep_cli.fusion_bench import bench
 from flowprep_cli.fusion_check import check
 from flowprep_cli.fusion_evaluate import evaluate
 from flowprep_cli.fusion_fuse import fuse
+from flowprep_cli.fusion_import import import_weights
 from flowprep_cli.fusion_predict import predict
 from flowprep_cli.fusion_report import report
 from flowprep_cli.fusion_run import run
@@ -28,7 +29,7 @@ def cli() -> None:
     """  # noqa: D301 - click takes the backspace as "do not wrap"
 
 
-for command in (run, check, train, evaluate, fuse, predict, ablate, report, bench):
+for command in (run, check, train, evaluate, fuse, predict, ablate, report, import_weights, bench):
     cli.add_command(command)
 
 

@@ -36,11 +36,15 @@ def read_mat(path: Path, backbone: Backbone, stream: str) -> StreamWeights:
     Raises:
         SettingsError: The file is damaged, or has another net.
     """
-    net = read_net(path)
+    return stream_weights(read_net(path), backbone, stream)
+
+
+def stream_weights(net: MatNet, backbone: Backbone, stream: str) -> StreamWeights:
+    """`read_mat` of a net that is read already."""
     layers, source = _of_stream(net, stream)
-    _check_norms(path, layers)
+    _check_norms(net.path, layers)
     is_residual = any(layer.kind == "block" for layer in backbone.layers)
-    tensors = resnet_tensors(path, layers, backbone) if is_residual else _vgg_tensors(path, layers, backbone)
+    tensors = resnet_tensors(net.path, layers, backbone) if is_residual else _vgg_tensors(net.path, layers, backbone)
     num_inputs = tensors[f"{backbone.names[0]}.weight"].shape[1]
     return StreamWeights(source, tensors, _mean(net, num_inputs), torch.ones(num_inputs))
 
@@ -51,14 +55,25 @@ def read_fusion_filters(path: Path) -> tuple[tuple[Tensor, Tensor], ...]:
     Raises:
         SettingsError: The file is damaged, or its net is not fused by a convolution.
     """
+    found = fusion_filters(read_net(path))
+    if not found:
+        raise SettingsError(f"{path} has no net with a convolution of two concatenated streams")
+    return found
+
+
+def fusion_filters(net: MatNet) -> tuple[tuple[Tensor, Tensor], ...]:
+    """`read_fusion_filters` of a net that is read already; none where it is not fused by a convolution."""
     found = []
-    for layer in _fusions(read_net(path)):
+    for layer in _fusions(net):
         filters, bias = layer.filters()
         order = (4, 3, 2, 0, 1) if filters.ndim == 5 else (3, 2, 0, 1)  # 3D: (y, x, t, in, out)
         found.append((as_tensor(filters.transpose(order)), as_tensor(bias)))
-    if not found:
-        raise SettingsError(f"{path} has no net with a convolution of two concatenated streams")
     return tuple(found)
+
+
+def is_fused(net: MatNet) -> bool:
+    """Whether a net has both streams."""
+    return any(layer.name.endswith(f"_{name}") for layer in net.layers for name in STREAMS)
 
 
 def _fusions(net: MatNet) -> list[MatLayer]:
@@ -69,7 +84,7 @@ def _fusions(net: MatNet) -> list[MatLayer]:
 
 def _of_stream(net: MatNet, stream: str) -> tuple[list[MatLayer], str]:
     """The layers of a stream, without its suffix, and what to call them."""
-    if not any(layer.name.endswith(f"_{name}") for layer in net.layers for name in STREAMS):
+    if not is_fused(net):
         return list(net.layers), str(net.path)
     fusions = _fusions(net)
     suffix = f"_{stream}"
