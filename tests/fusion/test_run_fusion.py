@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -116,6 +117,29 @@ def test_a_stage_that_was_stopped_goes_on(
     assert said.stages == [*TRAINED[1:], *EVALUATED]
     assert result.to_json() == finished[1].to_json()
     assert not list(tmp_path.rglob("last.pt"))
+
+
+def test_a_fused_network_that_was_begun_goes_on_from_the_same_streams_alone(store: Store, tmp_path: Path) -> None:
+    """Streams are paths in the settings, and those stay the same when a stream is trained anew."""
+
+    def stop(stage: str, row: Mapping[str, Any] | None) -> None:
+        if stage == "train fused" and row is not None and row["step"] == 3:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        run(store, preset="debug", splits=["1"], out=tmp_path, sets=SMALL, runtime=RUNTIME, say=stop)
+    shutil.rmtree(tmp_path / "split_1" / "spatial")
+    changed = "spatial.train.rates=1e-3"
+    with pytest.raises(
+        SettingsError,
+        match=r"fused/last.pt was begun with other settings \(model.spatial_weights: \S+ \(SHA-256 \w{8}..\) there, ",
+    ):
+        do(store, tmp_path, changed)
+    assert not (tmp_path / "split_1" / "fused" / "done.json").exists()
+    shutil.rmtree(tmp_path / "split_1" / "fused")
+    said = Said()
+    do(store, tmp_path, changed, said=said)
+    assert said.stages == ["train fused", *EVALUATED]
 
 
 def test_another_run_into_the_same_folder_is_refused(store: Store, finished: tuple[Path, RunResult, list[str]]) -> None:
