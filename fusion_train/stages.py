@@ -19,6 +19,7 @@ from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
 from fusion_train.checkpoint import data_fingerprint, file_sha256, whole_file
 from fusion_train.config import FusionSettings, ModelSettings
+from fusion_train.data.splits import parts_of_training
 from fusion_train.evaluate import evaluate
 from fusion_train.initial import started_from
 from fusion_train.late_fusion import fuse, sweep
@@ -98,13 +99,16 @@ def check_initial_weights(store: Store, runs: Sequence[SplitRun]) -> None:
     """Load the initial weights of all streams that are still to be begun, so that what is missing is said first.
 
     Raises:
-        SettingsError, StoreError: Weights do not fit, their file is damaged, or a network has nothing to train.
+        SettingsError, StoreError: Weights do not fit, their file is damaged, a network has nothing to train, or no
+            group can be held out.
         MissingDataError: Weights are missing; nothing has been trained then.
     """
     looked_at: set[ModelSettings] = set()  # all splits begin with the same
     for run in runs:
         for settings in run.settings.values():
             check_trains(settings)
+            if not is_begun(run.folder / settings.model.network):
+                parts_of_training(store, settings.train)
         for stage in STAGES[:2]:
             model = run.settings[stage].model
             if model not in looked_at and not is_begun(run.folder / stage):

@@ -19,7 +19,7 @@ from fusion_train.checkpoint import Checkpoint, data_fingerprint
 from fusion_train.config import FusionSettings
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.maps import FrozenMaps
-from fusion_train.data.splits import read_parts
+from fusion_train.data.splits import parts_of_training
 from fusion_train.evaluate import score, tables_of
 from fusion_train.initial_files import comparable, initial_sha256
 from fusion_train.late_fusion import fuse
@@ -64,7 +64,7 @@ def train(
     """
     options, last = settings.train, folder / LAST
     check_trains(settings)
-    parts = read_parts(store, options.split, validation=options.val, share=options.val_share, seed=options.seed)
+    parts = parts_of_training(store, options)
     streams = streams_of(settings.model)
     dataset = ClipDataset(store, parts.train, settings.data, streams=streams, maps=maps)
     validation = _validation(store, parts.validation, settings, maps)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from flowprep.errors import DatasetError, SettingsError
 from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
+from fusion_train.config import TrainSettings
 from fusion_train.data.draws import Draws
 
 VALIDATIONS = ("groups", "none", "test")
@@ -61,6 +62,26 @@ def read_parts(store: Store, split: str, *, validation: str = "groups", share: f
         train = tuple(video_id for video_id in train if video_id not in chosen)
     missing = {part: sum(video_id not in stored for video_id in listed) for part, listed in parts.items()}
     return Parts(split=split, train=train, validation=apart, test=ids["test"], num_not_stored=missing)
+
+
+def parts_of_training(store: Store, options: TrainSettings) -> Parts:
+    """The parts that a network is trained with.
+
+    Raises SettingsError where groups are to be held out and none can be: nothing would choose a network then. As
+    `read_parts` otherwise.
+    """
+    parts = read_parts(store, options.split, validation=options.val, share=options.val_share, seed=options.seed)
+    if options.val == "groups" and not parts.validation:
+        groups = {group_key(store, video_id) for video_id in parts.train}
+        if len(groups) == len({class_name for class_name, _ in groups}):
+            reason, cure = "each class has a single one", ""
+        else:
+            reason, cure = f"they are too large for a share of {options.val_share:g}", ", or raise `train.val_share`"
+        raise SettingsError(
+            f"no whole group of the training list of split {options.split} of {store.path} can be held out, since "
+            f"{reason}; set `train.val` to none, which trains on all with fixed rates{cure}"
+        )
+    return parts
 
 
 def named_parts(store: Store, split: str) -> Mapping[str, tuple[str, ...]]:

@@ -191,6 +191,14 @@ def test_missing_weights_are_said_before_anything_is_trained(store: Store, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+def test_that_nothing_can_be_held_out_is_said_before_anything_is_trained(store: Store, tmp_path: Path) -> None:
+    said = Said()
+    with pytest.raises(SettingsError, match=r"no whole group .* of split 1 of .* can be held out"):
+        do(store, tmp_path, "fused.train.val=groups", said=said)
+    assert said.stages == []
+    assert not list(tmp_path.iterdir())
+
+
 def test_weights_of_the_towers_are_swept_on_held_out_groups(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
