@@ -6,6 +6,7 @@ are not cropped: the network is fully convolutional, and its map of logits is av
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from flowprep.errors import SettingsError
 from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
 from fusion_train.checkpoint import Checkpoint, data_fingerprint, file_sha256
-from fusion_train.config import DataSettings, EvaluateSettings
+from fusion_train.config import DataSettings, EvaluateSettings, TrainSettings
 from fusion_train.data.augment import network_inputs
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.loader import ClipLoader
@@ -108,6 +109,12 @@ def network_of(checkpoint: Checkpoint, path: Path) -> Network:
     return network.eval()
 
 
+def evaluated_ids(store: Store, options: TrainSettings, part: str) -> Sequence[str]:
+    """The stored videos of a part (`test` or `validation`) of the split that a network is trained on."""
+    parts = read_parts(store, options.split, validation=options.val, share=options.val_share, seed=options.seed)
+    return parts.test if part == "test" else parts.validation
+
+
 def evaluate(
     path: Path,
     store: Store,
@@ -141,8 +148,7 @@ def evaluate(
     if read_splits(store.path).classes != checkpoint.classes:
         raise SettingsError(f"{path} is of other classes than {store.path}; evaluate it on its own data set")
     split = split or own.train.split
-    parts = read_parts(store, split, validation=own.train.val, share=own.train.val_share, seed=own.train.seed)
-    ids: Sequence[str] = parts.test if part == "test" else parts.validation
+    ids = evaluated_ids(store, dataclasses.replace(own.train, split=split), part)
     if not ids:
         raise SettingsError(f"{path} was trained on all videos of the training list, so none is left for validation")
     dataset = ClipDataset(store, ids, data or own.data, streams=streams_of(own.model), maps=maps)

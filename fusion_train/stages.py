@@ -20,7 +20,7 @@ from flowprep.stores.splitsfile import read_splits
 from fusion_train.checkpoint import data_fingerprint, file_sha256, whole_file
 from fusion_train.config import FusionSettings, ModelSettings
 from fusion_train.data.splits import parts_of_training
-from fusion_train.evaluate import evaluate
+from fusion_train.evaluate import evaluate, evaluated_ids
 from fusion_train.initial import started_from
 from fusion_train.late_fusion import fuse, sweep
 from fusion_train.models.build import build_network
@@ -32,6 +32,7 @@ from fusion_train.scores import ScoreTable
 from fusion_train.train import LAST, NETWORK, check_trains, lasting, train
 
 DONE = "done.json"
+_ADDED = ("training_list_sha256",)
 Say = Callable[[str, Mapping[str, Any] | None], None]
 """Called with the name of a stage, and with a line of its log, or None where it begins."""
 
@@ -158,6 +159,7 @@ def train_once(
         "settings": lasting_of_stage(settings),
         "manifest_sha256": data_fingerprint(store),
         "starts_from": [file_sha256(path) for path in starts_from],
+        "training_list_sha256": parts_of_training(store, settings.train).training_sha256(),
     }
     done = folder / DONE
     if done.exists():
@@ -185,7 +187,9 @@ def lasting_of_stage(settings: FusionSettings) -> dict[str, Any]:
 def _check_done(path: Path, record: Mapping[str, Any]) -> None:
     try:
         there = json.loads(path.read_text("utf-8"))
-        changed = differences({name: there[name] for name in record}, record)
+        # Marks of older versions have less.
+        asked = {name: value for name, value in record.items() if name in there or name not in _ADDED}
+        changed = differences({name: there[name] for name in asked}, asked)
     except (ValueError, KeyError, OSError) as error:
         raise StoreError(f"{path} is damaged; delete its folder to train that stage anew") from error
     if changed:
@@ -222,7 +226,10 @@ def scores_once(
     if all(path.exists() for path in paths.values()):
         tables = {tower: ScoreTable.load(path) for tower, path in paths.items()}
         asked = {"checkpoint_sha256": sha256, "data": settings.data.to_json()}
-        if all({key: table.origin.get(key) for key in asked} == asked for table in tables.values()):
+        ids = evaluated_ids(store, settings.train, part)
+        if all(
+            {key: table.origin.get(key) for key in asked} == asked and _is_of(table, ids) for table in tables.values()
+        ):
             return tables
     say(f"evaluate {name}", None)
     tables = evaluate(
@@ -239,6 +246,12 @@ def scores_once(
             table.save(paths[tower])
     runtime.wait_for_all()
     return tables
+
+
+def _is_of(table: ScoreTable, ids: Sequence[str]) -> bool:
+    """Whether it is of these videos: lists may have been mended since."""
+    skipped = set(table.origin.get("skipped", ()))
+    return set(table.ids) | skipped == set(ids)
 
 
 def _tower_weights(store: Store, run: SplitRun, runtime: Runtime, say: Say) -> Sequence[float] | None:

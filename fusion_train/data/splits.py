@@ -8,11 +8,13 @@ parts, but under different classes).
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flowprep.errors import DatasetError, SettingsError
+from flowprep.records import canonical_json
 from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
 from fusion_train.config import TrainSettings
@@ -34,6 +36,10 @@ class Parts:
     validation: tuple[str, ...]
     test: tuple[str, ...]
     num_not_stored: Mapping[str, int]
+
+    def training_sha256(self) -> str:
+        """Of the ids that a network is trained and chosen with. Lists may be mended and the stored videos stay."""
+        return hashlib.sha256(canonical_json([list(self.train), list(self.validation)]).encode()).hexdigest()
 
 
 def read_parts(store: Store, split: str, *, validation: str = "groups", share: float = 0.1, seed: int = 0) -> Parts:

@@ -147,6 +147,38 @@ def test_another_run_into_the_same_folder_is_refused(store: Store, finished: tup
         do(store, finished[0], "train.num_epochs=3")
 
 
+def test_lists_that_were_mended_are_noticed(store: Store, tmp_path: Path) -> None:
+    """The manifest has every video and none of the lists."""
+    path, out = tmp_path / "flow", tmp_path / "out"
+    shutil.copytree(store.path, path)
+    with open_store(path) as copy:
+        first = do(copy, out)
+    lists = json.loads((path / "splits.json").read_text())
+    split = lists["splits"]["1"]
+    dropped, split["test"] = split["test"][0], split["test"][1:]
+    (path / "splits.json").write_text(json.dumps(lists))
+    with open_store(path) as copy:
+        said = Said()
+        second = do(copy, out, said=said)
+        assert said.stages == EVALUATED  # the same networks, on another test list
+        assert [result.metrics["1"]["fused"].top1.num_videos for result in (first, second)] == [8, 7]
+        do(copy, out, said=said)
+        assert said.stages == EVALUATED
+    split["train"].append(dropped)
+    (path / "splits.json").write_text(json.dumps(lists))
+    with open_store(path) as copy:
+        with pytest.raises(
+            SettingsError, match=r"spatial was trained otherwise \(training_list_sha256: \w+ there, \w+ asked"
+        ):
+            do(copy, out)
+        for done in out.rglob("done.json"):  # as older versions have left it
+            mark = json.loads(done.read_text())
+            del mark["training_list_sha256"]
+            done.write_text(json.dumps(mark))
+        do(copy, out, said=said)
+        assert said.stages == EVALUATED
+
+
 def test_a_mark_that_is_damaged_is_said(store: Store, tmp_path: Path) -> None:
     (tmp_path / "split_1" / "spatial").mkdir(parents=True)
     (tmp_path / "split_1" / "spatial" / "done.json").write_text("{")
