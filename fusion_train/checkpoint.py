@@ -68,8 +68,8 @@ class Checkpoint:
             torch.save(content, file)
 
     @classmethod
-    def load(cls, path: Path) -> Checkpoint:
-        """Read a file onto the CPU; nothing in it is executed.
+    def load(cls, path: Path, *, mapped: bool = False) -> Checkpoint:
+        """Read a file onto the CPU; nothing in it is executed. `mapped` tensors are read when they are used.
 
         Raises:
             MissingDataError: There is no such file.
@@ -78,7 +78,7 @@ class Checkpoint:
         if not path.is_file():
             raise MissingDataError(f"there is no checkpoint {path}; `fusion-train train` writes one")
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
             if (content["kind"], content["format"]) != (_KIND, FORMAT):
                 raise StoreError(f"{path} is not a checkpoint of format {FORMAT}; train again")
             return cls(

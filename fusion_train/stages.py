@@ -22,6 +22,7 @@ from fusion_train.config import FusionSettings, ModelSettings
 from fusion_train.data.splits import parts_of_training
 from fusion_train.evaluate import evaluate, evaluated_ids
 from fusion_train.initial import started_from
+from fusion_train.initial_files import comparable, initial_sha256
 from fusion_train.late_fusion import fuse, sweep
 from fusion_train.models.build import build_network
 from fusion_train.overrides import STAGES, overridden
@@ -32,7 +33,7 @@ from fusion_train.scores import ScoreTable
 from fusion_train.train import LAST, NETWORK, check_trains, lasting, train
 
 DONE = "done.json"
-_ADDED = ("training_list_sha256",)
+_ADDED = ("training_list_sha256", "initial_sha256")
 Say = Callable[[str, Mapping[str, Any] | None], None]
 """Called with the name of a stage, and with a line of its log, or None where it begins."""
 
@@ -160,6 +161,7 @@ def train_once(
         "manifest_sha256": data_fingerprint(store),
         "starts_from": [file_sha256(path) for path in starts_from],
         "training_list_sha256": parts_of_training(store, settings.train).training_sha256(),
+        "initial_sha256": initial_sha256(settings.model),
     }
     done = folder / DONE
     if done.exists():
@@ -189,8 +191,11 @@ def _check_done(path: Path, record: Mapping[str, Any]) -> None:
         there = json.loads(path.read_text("utf-8"))
         # Marks of older versions have less.
         asked = {name: value for name, value in record.items() if name in there or name not in _ADDED}
-        changed = differences({name: there[name] for name in asked}, asked)
-    except (ValueError, KeyError, OSError) as error:
+        there = {name: there[name] for name in asked}
+        sums = there.pop("initial_sha256", None), asked.pop("initial_sha256", {})
+        there["settings"], asked["settings"] = comparable(there["settings"], asked["settings"], *sums)
+        changed = differences(there, asked)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise StoreError(f"{path} is damaged; delete its folder to train that stage anew") from error
     if changed:
         raise SettingsError(

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.training import RUNTIME, StoppedError, small, stop_at, write_store
+from helpers.training import RUNTIME, SMALL, StoppedError, small, stop_at, write_store
 
-from flowprep.errors import SettingsError
+from flowprep.errors import MissingDataError, SettingsError
 from flowprep.settings import differences
 from flowprep.stores import open_store
 from fusion_train.checkpoint import Checkpoint, file_sha256
 from fusion_train.config import FusionSettings
 from fusion_train.initial_files import comparable, initial_sha256
 from fusion_train.models.build import new_network
+from fusion_train.run import run
+from fusion_train.runrecord import RunRecord
+from fusion_train.stages import train_once
 from fusion_train.train import LAST, train
 
 
@@ -23,6 +27,14 @@ def from_file(stage: str, path: Path | str, *sets: str) -> FusionSettings:
     settings = small(stage, *sets)
     model = dataclasses.replace(settings.model, **{f"{stage}_weights": str(path)})  # type: ignore[arg-type]
     return dataclasses.replace(settings, model=model)
+
+
+def write_network(path: Path, seed: int) -> None:
+    """A spatial stream with random weights."""
+    settings = small("spatial")
+    RUNTIME.seed_step(seed, -1)
+    weights = new_network(settings.model, num_classes=2).state_dict()
+    Checkpoint(settings=settings, manifest_sha256="0", classes=("a", "b"), network=weights).save(path)
 
 
 def content(weights: str) -> dict[str, Any]:
@@ -65,24 +77,18 @@ def test_what_is_known_decides(paths: tuple[str, str], sums: tuple[Any, Any], is
 def test_a_training_that_was_begun_goes_on_from_the_same_weights_alone(tmp_path: Path) -> None:
     store = open_store(write_store(tmp_path / "store"))
 
-    def write(path: Path, seed: int) -> None:
-        settings = small("spatial")
-        RUNTIME.seed_step(seed, -1)
-        weights = new_network(settings.model, num_classes=2).state_dict()
-        Checkpoint(settings=settings, manifest_sha256="0", classes=("a", "b"), network=weights).save(path)
-
     given, out = tmp_path / "given.pt", tmp_path / "out"
-    write(given, 1)
+    write_network(given, 1)
     sets = ("train.save_every=1",)
     with pytest.raises(StoppedError):
         train(store, from_file("spatial", given, *sets), out, runtime=RUNTIME, report=stop_at(3))
     last = Checkpoint.load(out / LAST)
     assert last.initial == {"spatial_weights": file_sha256(given)}
-    write(given, 2)
+    write_network(given, 2)
     with pytest.raises(SettingsError, match=r"other settings \(model.spatial_weights: \S+given.pt \(SHA-256 \w+..\) "):
         train(store, from_file("spatial", given, *sets), out, runtime=RUNTIME)
     moved = tmp_path / "moved.pt"
-    write(moved, 1)  # the same weights under another name
+    write_network(moved, 1)  # the same weights under another name
     path = train(store, from_file("spatial", moved, *sets), out, runtime=RUNTIME)
     assert Checkpoint.load(path).initial == last.initial
     moved.unlink()  # a training that was begun needs them no more
@@ -100,3 +106,55 @@ def test_a_checkpoint_of_an_older_version_goes_on(tmp_path: Path) -> None:
     assert Checkpoint.load(tmp_path / "out" / LAST).initial is None
     path = train(store, settings, tmp_path / "out", runtime=RUNTIME)
     assert Checkpoint.load(path).initial is None
+
+
+def test_a_finished_run_needs_the_file_no_more_that_it_has_started_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(write_store(tmp_path / "store", num_splits=2))
+    given, out = tmp_path / "given.pt", tmp_path / "run"
+    write_network(given, 1)
+    said: list[str] = []
+
+    def enter(path: Path, split: str = "1") -> list[str]:
+        """The stages that are begun."""
+        said.clear()
+        run(store, preset="debug", splits=(split,), out=out, sets=SMALL, runtime=RUNTIME, init_from=(path,),
+            say=lambda stage, row: said.append(stage) if row is None else None)  # fmt: skip
+        return said
+
+    monkeypatch.chdir(tmp_path)
+    assert len(enter(Path("given.pt"))) == 6
+    record = RunRecord.read(out)
+    assert record is not None
+    assert record.init_from == {given: "spatial"}
+    assert enter(tmp_path / "store" / ".." / "given.pt") == []
+    moved = given.rename(tmp_path / "moved.pt")
+    assert enter(moved) == []  # the same weights
+    assert enter(given) == []  # which were there once
+    with pytest.raises(MissingDataError, match=r"there is no file \S+given.pt with the initial weights of the spatial"):
+        enter(given, split="2")
+    with pytest.raises(MissingDataError, match=r"there is no checkpoint .*other.pt"):
+        enter(tmp_path / "other.pt")
+    write_network(given, 2)
+    with pytest.raises(SettingsError, match=r"was trained otherwise \(settings.model.spatial_weights: \S+ \(SHA-256"):
+        enter(given)
+
+
+def test_a_mark_of_an_older_version_has_a_path_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative to where the command was entered, and no sum."""
+    store = open_store(write_store(tmp_path / "store"))
+    write_network(tmp_path / "given.pt", 1)
+    monkeypatch.chdir(tmp_path)
+
+    def once(path: str) -> None:
+        train_once(store, from_file("spatial", path), tmp_path / "out", runtime=RUNTIME, say=lambda *_: None, name="x")
+
+    once("given.pt")
+    done = tmp_path / "out" / "done.json"
+    mark = json.loads(done.read_text())
+    assert mark.pop("initial_sha256") == {"spatial_weights": file_sha256(tmp_path / "given.pt")}
+    done.write_text(json.dumps(mark))
+    once(str(tmp_path / "given.pt"))
+    with pytest.raises(SettingsError, match=r"settings.model.spatial_weights: given.pt there, other.pt asked for"):
+        once("other.pt")
