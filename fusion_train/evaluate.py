@@ -24,7 +24,7 @@ from fusion_train.data.augment import network_inputs
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.loader import ClipLoader
 from fusion_train.data.maps import FrozenMaps
-from fusion_train.data.splits import read_parts
+from fusion_train.data.splits import num_seen, read_parts
 from fusion_train.frozen import give_maps
 from fusion_train.models.build import new_network
 from fusion_train.models.two_stream import Network
@@ -140,6 +140,8 @@ def evaluate(
 
     Raises:
         SettingsError: There is no such part, no held-out video, or the store has other classes.
+
+    The origin of a table has as `num_seen_in_training` how many of its videos the network was trained on.
     """
     if part not in PARTS:
         raise SettingsError(f"`part` must be one of {', '.join(PARTS)}, got {part!r}")
@@ -160,5 +162,6 @@ def evaluate(
         "settings": own.to_json(),
         "data": dataset.settings.to_json(),
         "held_out": own.train.val,
+        "num_seen_in_training": num_seen(store, own.train, [video.id for video in dataset.videos]),
     }
     return tables_of(found, dataset, network=own.model.network, part=f"{part} {split}", origin=origin)

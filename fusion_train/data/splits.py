@@ -90,6 +90,29 @@ def parts_of_training(store: Store, options: TrainSettings) -> Parts:
     return parts
 
 
+def num_seen(store: Store, options: TrainSettings, ids: Iterable[str]) -> int:
+    """How many of some videos a network was trained on: its split, less held-out groups, as the store has it now.
+
+    0 where the store has no such split, or nothing of it. Test lists of UCF101 and HMDB51 have training videos of the
+    other splits.
+    """
+    if options.split not in read_splits(store.path).splits:
+        return 0
+    try:
+        parts = read_parts(store, options.split, validation=options.val, share=options.val_share, seed=options.seed)
+    except DatasetError:
+        return 0
+    return len(set(parts.train) & set(ids))
+
+
+def seen_sentence(num: int, num_videos: int, part: str, split: str) -> str:
+    """What is to be known of figures on these videos."""
+    return (
+        f"{num} of these {num_videos} videos ({part}) are in the training list of split {split}, on which the network "
+        "was trained; figures on them say nothing of videos that it has not seen."
+    )
+
+
 def named_parts(store: Store, split: str) -> Mapping[str, tuple[str, ...]]:
     """The parts of a split as the official lists have them. Raises SettingsError if there is no such split."""
     splits = read_splits(store.path).splits
