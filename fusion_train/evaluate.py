@@ -156,7 +156,7 @@ def evaluate(
     dataset = ClipDataset(store, ids, data or own.data, streams=streams_of(own.model), maps=maps)
     network = network_of(checkpoint, path).to(runtime.device)
     found = score(network, dataset, settings or own.evaluate, runtime)
-    origin = {
+    origin: dict[str, Any] = {
         "checkpoint_sha256": file_sha256(path),
         "trained_on_manifest_sha256": checkpoint.manifest_sha256,
         "settings": own.to_json(),
@@ -164,4 +164,6 @@ def evaluate(
         "held_out": own.train.val,
         "num_seen_in_training": num_seen(store, own.train, [video.id for video in dataset.videos]),
     }
+    if checkpoint.initial is not None:
+        origin["initial_sha256"] = dict(checkpoint.initial)
     return tables_of(found, dataset, network=own.model.network, part=f"{part} {split}", origin=origin)
