@@ -122,6 +122,12 @@ def named_parts(store: Store, split: str) -> Mapping[str, tuple[str, ...]]:
     return splits[split]
 
 
+def lists_sha256(store: Store, split: str) -> str:
+    """Of all parts of a split, as `named_parts` has them."""
+    parts = {part: list(ids) for part, ids in named_parts(store, split).items()}
+    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
+
+
 def group_key(store: Store, video_id: str) -> tuple[str, str]:
     """Class and group of a stored video."""
     class_name = store.clip(video_id).class_name
