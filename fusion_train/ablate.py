@@ -13,7 +13,7 @@ from typing import Any, final
 from flowprep.errors import FlowprepError, RunStoppedError, SettingsError, StoreError
 from flowprep.settings import differences
 from flowprep.stores import Store
-from fusion_train.ablation_plan import AblationPlan, PlannedNetwork, PlannedRow, lasting_sets, record_of
+from fusion_train.ablation_plan import ADDED, AblationPlan, PlannedNetwork, PlannedRow, lasting_sets, record_of
 from fusion_train.ablation_rows import TABLES
 from fusion_train.ablation_table import FILE, Ablation, AblationRow, AblationRun, PaperFigures, merged, read_ablation
 from fusion_train.checkpoint import data_fingerprint, whole_file
@@ -67,7 +67,8 @@ def finished_run(out: Path, row: PlannedRow, split: str, seed: int, manifest_sha
         data = json.loads(path.read_text("utf-8"))
         if (data["kind"], data["format"]) != (_KIND, FORMAT):
             raise ValueError(f"it is of kind {data['kind']} and format {data['format']}")
-        changed = differences(data["record"], _plain(record_of(row, split, seed, manifest_sha256)))
+        asked = _plain(record_of(row, split, seed, manifest_sha256))
+        changed = differences({**{name: asked[name] for name in ADDED}, **data["record"]}, asked)
         run = AblationRun(**data["run"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{path} is damaged ({error}); delete it to measure that row anew") from error

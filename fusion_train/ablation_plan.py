@@ -20,6 +20,7 @@ from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
 from fusion_train.ablation_rows import PAPER_ROWS, TABLES, PaperRow, Recipe
 from fusion_train.config import FusionSettings, ModelSettings
+from fusion_train.data.splits import lists_sha256
 from fusion_train.models.build import new_network
 from fusion_train.overrides import overridden
 from fusion_train.protocols import full_settings
@@ -76,11 +77,12 @@ class PlannedNetwork:
 class PlannedRow:
     """A row, with the networks whose scores it averages. `left_out` says why it cannot be had, or is cited: no network.
 
-    `num_layers` counts layers with weights, of all its networks.
+    `num_layers` counts layers with weights, of all its networks; `lists_sha256` are of the lists of its splits.
     """
 
     paper: PaperRow
     splits: tuple[str, ...]
+    lists_sha256: tuple[str, ...] = ()
     networks: tuple[PlannedNetwork, ...] = ()
     num_layers: int | None = None
     num_parameters: int | None = None
@@ -145,7 +147,8 @@ def plan_ablation(
     for paper in PAPER_ROWS:
         if paper.table in wanted:
             splits = chosen_splits(store, split or ("all" if TABLES[paper.table].all_splits else "1"))
-            rows.append(_planned(paper, splits, dataset, num_classes, preset, sets, rows))
+            row = _planned(paper, splits, dataset, num_classes, preset, sets, rows)
+            rows.append(dataclasses.replace(row, lists_sha256=tuple(lists_sha256(store, name) for name in splits)))
     return AblationPlan(
         dataset=dataset,
         preset=preset,
@@ -283,4 +286,9 @@ def record_of(row: PlannedRow, split: str, seed: int, manifest_sha256: str) -> d
         "manifest_sha256": manifest_sha256,
         "networks": {one.name: lasting_of_stage(one.settings_of(out, split, seed)) for one in row.all_networks},
         "evaluated": {one.name: one.settings.data.to_json() for one in row.networks},
+        "lists_sha256": dict(zip(row.splits, row.lists_sha256, strict=False)).get(split),
     }
+
+
+ADDED = ("lists_sha256",)
+"""What a record has that those of older versions have not."""

@@ -21,6 +21,7 @@ from fusion_train.config import FusionSettings
 from fusion_train.data.augment import network_inputs
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.loader import ClipLoader
+from fusion_train.frozen import give_maps
 from fusion_train.models.svm import fit_linear_svm, set_svm
 from fusion_train.models.two_stream import FusedNetwork, Network
 from fusion_train.runtime import Runtime
@@ -55,6 +56,7 @@ def fit_classifier(
     dataset = ClipDataset(store, ids, data)
     labels = torch.tensor([video.label for video in dataset.videos])
     assert network.bilinear_classifier is not None
+    give_maps(network, None)  # a training on maps has those of its own clips; here are images
     shape = len(dataset), network.bilinear_classifier.in_channels
     accuracy = 0.0
     with _features_file(folder / ".features.npy", shape, runtime) as rows:

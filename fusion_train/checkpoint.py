@@ -36,7 +36,8 @@ class Checkpoint:
 
     `training` has plain numbers, texts and tensors: optimiser, schedule, position of the loader, step. `classes` are
     the names of the logits. `content` are the settings that the frames and flow of the training were made with (JSON of
-    `ExtractSettings`); checkpoints written before there was such a field have None.
+    `ExtractSettings`), `initial` the SHA-256 sums of the files of initial weights, see `initial_files.initial_sha256`;
+    checkpoints written before there were such fields have None.
     """
 
     settings: FusionSettings
@@ -45,6 +46,7 @@ class Checkpoint:
     network: Mapping[str, Tensor]
     training: Mapping[str, Any] | None = None
     content: Mapping[str, Any] | None = None
+    initial: Mapping[str, str] | None = None
 
     def save(self, path: Path) -> None:
         """Write the file."""
@@ -60,12 +62,14 @@ class Checkpoint:
         if self.content is not None:
             # As text, since canonical JSON is what the manifest has of them too.
             content["content"] = canonical_json(dict(self.content))
+        if self.initial is not None:
+            content["initial_sha256"] = dict(self.initial)
         with whole_file(path) as file:
             torch.save(content, file)
 
     @classmethod
-    def load(cls, path: Path) -> Checkpoint:
-        """Read a file onto the CPU; nothing in it is executed.
+    def load(cls, path: Path, *, mapped: bool = False) -> Checkpoint:
+        """Read a file onto the CPU; nothing in it is executed. `mapped` tensors are read when they are used.
 
         Raises:
             MissingDataError: There is no such file.
@@ -74,7 +78,7 @@ class Checkpoint:
         if not path.is_file():
             raise MissingDataError(f"there is no checkpoint {path}; `fusion-train train` writes one")
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
             if (content["kind"], content["format"]) != (_KIND, FORMAT):
                 raise StoreError(f"{path} is not a checkpoint of format {FORMAT}; train again")
             return cls(
@@ -84,6 +88,7 @@ class Checkpoint:
                 network=content["network"],
                 training=content["training"],
                 content=json.loads(content["content"]) if "content" in content else None,
+                initial=dict(content["initial_sha256"]) if "initial_sha256" in content else None,
             )
         except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
             if isinstance(error, StoreError):

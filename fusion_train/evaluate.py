@@ -6,6 +6,7 @@ are not cropped: the network is fully convolutional, and its map of logits is av
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,12 @@ from flowprep.errors import SettingsError
 from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
 from fusion_train.checkpoint import Checkpoint, data_fingerprint, file_sha256
-from fusion_train.config import DataSettings, EvaluateSettings
+from fusion_train.config import DataSettings, EvaluateSettings, TrainSettings
 from fusion_train.data.augment import network_inputs
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.loader import ClipLoader
 from fusion_train.data.maps import FrozenMaps
-from fusion_train.data.splits import read_parts
+from fusion_train.data.splits import num_seen, read_parts
 from fusion_train.frozen import give_maps
 from fusion_train.models.build import new_network
 from fusion_train.models.two_stream import Network
@@ -108,6 +109,12 @@ def network_of(checkpoint: Checkpoint, path: Path) -> Network:
     return network.eval()
 
 
+def evaluated_ids(store: Store, options: TrainSettings, part: str) -> Sequence[str]:
+    """The stored videos of a part (`test` or `validation`) of the split that a network is trained on."""
+    parts = read_parts(store, options.split, validation=options.val, share=options.val_share, seed=options.seed)
+    return parts.test if part == "test" else parts.validation
+
+
 def evaluate(
     path: Path,
     store: Store,
@@ -133,6 +140,8 @@ def evaluate(
 
     Raises:
         SettingsError: There is no such part, no held-out video, or the store has other classes.
+
+    The origin of a table has as `num_seen_in_training` how many of its videos the network was trained on.
     """
     if part not in PARTS:
         raise SettingsError(f"`part` must be one of {', '.join(PARTS)}, got {part!r}")
@@ -141,18 +150,20 @@ def evaluate(
     if read_splits(store.path).classes != checkpoint.classes:
         raise SettingsError(f"{path} is of other classes than {store.path}; evaluate it on its own data set")
     split = split or own.train.split
-    parts = read_parts(store, split, validation=own.train.val, share=own.train.val_share, seed=own.train.seed)
-    ids: Sequence[str] = parts.test if part == "test" else parts.validation
+    ids = evaluated_ids(store, dataclasses.replace(own.train, split=split), part)
     if not ids:
         raise SettingsError(f"{path} was trained on all videos of the training list, so none is left for validation")
     dataset = ClipDataset(store, ids, data or own.data, streams=streams_of(own.model), maps=maps)
     network = network_of(checkpoint, path).to(runtime.device)
     found = score(network, dataset, settings or own.evaluate, runtime)
-    origin = {
+    origin: dict[str, Any] = {
         "checkpoint_sha256": file_sha256(path),
         "trained_on_manifest_sha256": checkpoint.manifest_sha256,
         "settings": own.to_json(),
         "data": dataset.settings.to_json(),
         "held_out": own.train.val,
+        "num_seen_in_training": num_seen(store, own.train, [video.id for video in dataset.videos]),
     }
+    if checkpoint.initial is not None:
+        origin["initial_sha256"] = dict(checkpoint.initial)
     return tables_of(found, dataset, network=own.model.network, part=f"{part} {split}", origin=origin)

@@ -16,8 +16,11 @@ from fusion_train.config import FusionSettings
 STREAMS = ("spatial", "temporal")
 
 
-def networks_in(checkpoints: Sequence[Path]) -> dict[str, Path]:
-    """Each checkpoint by the network that is in it: spatial, temporal or fused.
+def networks_in(checkpoints: Sequence[Path], known: Mapping[Path, str] | None = None) -> dict[str, Path]:
+    """Each checkpoint by the network that is in it: spatial, temporal or fused. Paths are made absolute.
+
+    `known` has networks of former calls by absolute path: what has started from a file does not need it any more, so
+    the file may be gone.
 
     Raises:
         MissingDataError: There is no such file.
@@ -26,9 +29,13 @@ def networks_in(checkpoints: Sequence[Path]) -> dict[str, Path]:
     from fusion_train.checkpoint import Checkpoint
 
     found: dict[str, Path] = {}
-    for path in checkpoints:
+    for given in checkpoints:
+        path = given.expanduser().resolve()
         try:
-            network = Checkpoint.load(path).settings.model.network
+            if path in (known or {}) and not path.is_file():
+                network = (known or {})[path]
+            else:
+                network = Checkpoint.load(given.expanduser(), mapped=True).settings.model.network
         except StoreError as error:
             raise SettingsError(
                 f"--init-from takes checkpoints of fusion-train, and {path} is none; other files of weights are given "

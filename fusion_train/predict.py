@@ -21,7 +21,7 @@ from flowprep.stores import Store, open_store
 from flowprep.stores.splitsfile import read_splits
 from fusion_train.checkpoint import Checkpoint, data_fingerprint, file_sha256
 from fusion_train.data.dataset import ClipDataset
-from fusion_train.data.splits import read_parts
+from fusion_train.data.splits import num_seen, read_parts, seen_sentence
 from fusion_train.evaluate import network_of, score
 from fusion_train.features import FeatureTable, Tap, find_layer, tapped
 from fusion_train.late_fusion import shares_of, softmax, weighted_mean
@@ -283,4 +283,8 @@ class Predictor:
                 store.clip(video_id)
             return list(dict.fromkeys(ids)), "chosen"
         split = split or self.members[0].checkpoint.settings.train.split
-        return read_parts(store, split, validation="none").test, f"test {split}"
+        test, part = read_parts(store, split, validation="none").test, f"test {split}"
+        for options in (member.checkpoint.settings.train for member in self.members):
+            if num := num_seen(store, options, test):
+                self._note(seen_sentence(num, len(test), part, options.split))
+        return test, part

@@ -105,7 +105,8 @@ def run(
     planned_splits = plan(preset, splits, out, sets, init_from)
     check_initial_weights(store, planned_splits)
     if runtime.is_main:
-        RunRecord(preset=preset, splits=tuple(splits), data=store.path.resolve()).write(out)
+        started_from = {path: network for network, path in _networks(out, init_from).items()}
+        RunRecord(preset=preset, splits=tuple(splits), data=store.path.resolve(), init_from=started_from).write(out)
     for planned in planned_splits:
         tables = run_split(store, planned, runtime=runtime, say=say)
         metrics[planned.split] = {row: measure(tables[row]) for row in ROWS if row in tables}
@@ -122,10 +123,16 @@ def plan(
 ) -> list[SplitRun]:
     """The runs of all splits.
 
-    Raises SettingsError for a preset or setting that does not exist, and as `initial.networks_in`.
+    Raises SettingsError for a preset or setting that does not exist, and as `initial.networks_in` and `RunRecord.read`.
     """
-    networks = networks_in(init_from)
+    networks = _networks(out, init_from)
     return [split_run(preset, split, out / f"split_{split}", sets, networks) for split in splits]
+
+
+def _networks(out: Path, init_from: Sequence[Path]) -> dict[str, Path]:
+    """As `initial.networks_in`; files that the run in `out` has started from may be gone."""
+    record = RunRecord.read(out) if init_from else None
+    return networks_in(init_from, record.init_from if record else None)
 
 
 def find_store(root: Path) -> Path:

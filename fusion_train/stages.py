@@ -19,8 +19,10 @@ from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
 from fusion_train.checkpoint import data_fingerprint, file_sha256, whole_file
 from fusion_train.config import FusionSettings, ModelSettings
-from fusion_train.evaluate import evaluate
+from fusion_train.data.splits import parts_of_training
+from fusion_train.evaluate import evaluate, evaluated_ids
 from fusion_train.initial import started_from
+from fusion_train.initial_files import comparable, initial_sha256
 from fusion_train.late_fusion import fuse, sweep
 from fusion_train.models.build import build_network
 from fusion_train.overrides import STAGES, overridden
@@ -31,6 +33,7 @@ from fusion_train.scores import ScoreTable
 from fusion_train.train import LAST, NETWORK, check_trains, lasting, train
 
 DONE = "done.json"
+_ADDED = ("training_list_sha256", "initial_sha256")
 Say = Callable[[str, Mapping[str, Any] | None], None]
 """Called with the name of a stage, and with a line of its log, or None where it begins."""
 
@@ -98,13 +101,16 @@ def check_initial_weights(store: Store, runs: Sequence[SplitRun]) -> None:
     """Load the initial weights of all streams that are still to be begun, so that what is missing is said first.
 
     Raises:
-        SettingsError, StoreError: Weights do not fit, their file is damaged, or a network has nothing to train.
+        SettingsError, StoreError: Weights do not fit, their file is damaged, a network has nothing to train, or no
+            group can be held out.
         MissingDataError: Weights are missing; nothing has been trained then.
     """
     looked_at: set[ModelSettings] = set()  # all splits begin with the same
     for run in runs:
         for settings in run.settings.values():
             check_trains(settings)
+            if not is_begun(run.folder / settings.model.network):
+                parts_of_training(store, settings.train)
         for stage in STAGES[:2]:
             model = run.settings[stage].model
             if model not in looked_at and not is_begun(run.folder / stage):
@@ -154,6 +160,8 @@ def train_once(
         "settings": lasting_of_stage(settings),
         "manifest_sha256": data_fingerprint(store),
         "starts_from": [file_sha256(path) for path in starts_from],
+        "training_list_sha256": parts_of_training(store, settings.train).training_sha256(),
+        "initial_sha256": initial_sha256(settings.model),
     }
     done = folder / DONE
     if done.exists():
@@ -181,8 +189,13 @@ def lasting_of_stage(settings: FusionSettings) -> dict[str, Any]:
 def _check_done(path: Path, record: Mapping[str, Any]) -> None:
     try:
         there = json.loads(path.read_text("utf-8"))
-        changed = differences({name: there[name] for name in record}, record)
-    except (ValueError, KeyError, OSError) as error:
+        # Marks of older versions have less.
+        asked = {name: value for name, value in record.items() if name in there or name not in _ADDED}
+        there = {name: there[name] for name in asked}
+        sums = there.pop("initial_sha256", None), asked.pop("initial_sha256", {})
+        there["settings"], asked["settings"] = comparable(there["settings"], asked["settings"], *sums)
+        changed = differences(there, asked)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise StoreError(f"{path} is damaged; delete its folder to train that stage anew") from error
     if changed:
         raise SettingsError(
@@ -218,7 +231,10 @@ def scores_once(
     if all(path.exists() for path in paths.values()):
         tables = {tower: ScoreTable.load(path) for tower, path in paths.items()}
         asked = {"checkpoint_sha256": sha256, "data": settings.data.to_json()}
-        if all({key: table.origin.get(key) for key in asked} == asked for table in tables.values()):
+        ids = evaluated_ids(store, settings.train, part)
+        if all(
+            {key: table.origin.get(key) for key in asked} == asked and _is_of(table, ids) for table in tables.values()
+        ):
             return tables
     say(f"evaluate {name}", None)
     tables = evaluate(
@@ -235,6 +251,12 @@ def scores_once(
             table.save(paths[tower])
     runtime.wait_for_all()
     return tables
+
+
+def _is_of(table: ScoreTable, ids: Sequence[str]) -> bool:
+    """Whether it is of these videos: lists may have been mended since."""
+    skipped = set(table.origin.get("skipped", ()))
+    return set(table.ids) | skipped == set(ids)
 
 
 def _tower_weights(store: Store, run: SplitRun, runtime: Runtime, say: Say) -> Sequence[float] | None:

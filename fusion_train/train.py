@@ -19,8 +19,9 @@ from fusion_train.checkpoint import Checkpoint, data_fingerprint
 from fusion_train.config import FusionSettings
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.maps import FrozenMaps
-from fusion_train.data.splits import read_parts
+from fusion_train.data.splits import parts_of_training
 from fusion_train.evaluate import score, tables_of
+from fusion_train.initial_files import comparable, initial_sha256
 from fusion_train.late_fusion import fuse
 from fusion_train.metrics import Metrics, cross_entropy, measure
 from fusion_train.models.build import new_network
@@ -56,17 +57,19 @@ def train(
         maps: Of the frozen layers, by stream, in the place of images; see `fusion_train.frozen`.
 
     Raises:
-        SettingsError: Settings do not fit each other, the store, or what has been begun.
+        SettingsError: Settings do not fit each other, the store, or what has been begun, also where a file of initial
+            weights has changed since.
         MissingDataError: Initial weights are missing.
         TrainingDivergedError: The loss is not finite.
     """
     options, last = settings.train, folder / LAST
     check_trains(settings)
-    parts = read_parts(store, options.split, validation=options.val, share=options.val_share, seed=options.seed)
+    parts = parts_of_training(store, options)
     streams = streams_of(settings.model)
     dataset = ClipDataset(store, parts.train, settings.data, streams=streams, maps=maps)
     validation = _validation(store, parts.validation, settings, maps)
     classes, manifest = read_splits(store.path).classes, data_fingerprint(store)
+    initial = initial_sha256(settings.model)
     begun = Checkpoint.load(last) if last.exists() else None
 
     if begun is None:
@@ -76,7 +79,7 @@ def train(
             if report is not None and runtime.is_main:
                 report({"step": 0, "epoch": 0, "initial": loaded.sentence(name)})
     else:
-        _check_same(begun, settings, manifest, last)
+        _check_same(begun, settings, manifest, initial, last)
         network = new_network(settings.model, num_classes=len(classes))
         network.load_state_dict(dict(begun.network))
     training = Training(network, dataset, settings, runtime)
@@ -95,6 +98,7 @@ def train(
             network=weights,
             training=training.state_dict() if whole else None,
             content=store.settings.to_json(),
+            initial=initial if begun is None else begun.initial,  # of files that may be gone now
         ).save(path)
 
     with TrainLog(folder, resumed_step=training.step, tensorboard=options.tensorboard, active=runtime.is_main) as log:
@@ -211,11 +215,14 @@ _FREE = {
 }
 
 
-def _check_same(begun: Checkpoint, settings: FusionSettings, manifest: str, path: Path) -> None:
+def _check_same(
+    begun: Checkpoint, settings: FusionSettings, manifest: str, initial: Mapping[str, str], path: Path
+) -> None:
     old, new = lasting(begun.settings), lasting(settings)
-    if changed := differences(old, new):
+    if changed := differences(*comparable(old, new, begun.initial, initial)):
         raise SettingsError(
-            f"{path} was begun with other settings ({'; '.join(changed)}); go on with those, or give another folder"
+            f"{path} was begun with other settings ({'; '.join(changed)}); go on with those, give another folder, or "
+            "delete this one to train anew"
         )
     if begun.manifest_sha256 != manifest:
         raise SettingsError(f"{path} was begun on another state of the store; give another folder to train anew")

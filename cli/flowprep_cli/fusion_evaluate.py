@@ -33,6 +33,7 @@ def evaluate(
     """
     from flowprep.stores import open_store
     from flowprep_cli.tables import print_columns
+    from fusion_train.data.splits import seen_sentence
     from fusion_train.evaluate import evaluate as scores_of
     from fusion_train.metrics import measure
     from fusion_train.runtime import started
@@ -41,6 +42,10 @@ def evaluate(
         tables = scores_of(checkpoint, store, part=part, split=split, runtime=runtime)
         if not runtime.is_main:
             return 0
+        table = next(iter(tables.values()))
+        if num := table.origin["num_seen_in_training"]:
+            trained = table.origin["settings"]["train"]["split"]
+            click.echo(f"Note: {seen_sentence(num, len(table.ids), table.part, trained)}", err=True)
         lines = [["tower", "top-1", "95 %", "top-5", "mean class", "scores"]]
         found = {}
         for tower, table in tables.items():

@@ -8,13 +8,16 @@ parts, but under different classes).
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flowprep.errors import DatasetError, SettingsError
+from flowprep.records import canonical_json
 from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
+from fusion_train.config import TrainSettings
 from fusion_train.data.draws import Draws
 
 VALIDATIONS = ("groups", "none", "test")
@@ -33,6 +36,10 @@ class Parts:
     validation: tuple[str, ...]
     test: tuple[str, ...]
     num_not_stored: Mapping[str, int]
+
+    def training_sha256(self) -> str:
+        """Of the ids that a network is trained and chosen with. Lists may be mended and the stored videos stay."""
+        return hashlib.sha256(canonical_json([list(self.train), list(self.validation)]).encode()).hexdigest()
 
 
 def read_parts(store: Store, split: str, *, validation: str = "groups", share: float = 0.1, seed: int = 0) -> Parts:
@@ -63,6 +70,49 @@ def read_parts(store: Store, split: str, *, validation: str = "groups", share: f
     return Parts(split=split, train=train, validation=apart, test=ids["test"], num_not_stored=missing)
 
 
+def parts_of_training(store: Store, options: TrainSettings) -> Parts:
+    """The parts that a network is trained with.
+
+    Raises SettingsError where groups are to be held out and none can be: nothing would choose a network then. As
+    `read_parts` otherwise.
+    """
+    parts = read_parts(store, options.split, validation=options.val, share=options.val_share, seed=options.seed)
+    if options.val == "groups" and not parts.validation:
+        groups = {group_key(store, video_id) for video_id in parts.train}
+        if len(groups) == len({class_name for class_name, _ in groups}):
+            reason, cure = "each class has a single one", ""
+        else:
+            reason, cure = f"they are too large for a share of {options.val_share:g}", ", or raise `train.val_share`"
+        raise SettingsError(
+            f"no whole group of the training list of split {options.split} of {store.path} can be held out, since "
+            f"{reason}; set `train.val` to none, which trains on all with fixed rates{cure}"
+        )
+    return parts
+
+
+def num_seen(store: Store, options: TrainSettings, ids: Iterable[str]) -> int:
+    """How many of some videos a network was trained on: its split, less held-out groups, as the store has it now.
+
+    0 where the store has no such split, or nothing of it. Test lists of UCF101 and HMDB51 have training videos of the
+    other splits.
+    """
+    if options.split not in read_splits(store.path).splits:
+        return 0
+    try:
+        parts = read_parts(store, options.split, validation=options.val, share=options.val_share, seed=options.seed)
+    except DatasetError:
+        return 0
+    return len(set(parts.train) & set(ids))
+
+
+def seen_sentence(num: int, num_videos: int, part: str, split: str) -> str:
+    """What is to be known of figures on these videos."""
+    return (
+        f"{num} of these {num_videos} videos ({part}) are in the training list of split {split}, on which the network "
+        "was trained; figures on them say nothing of videos that it has not seen."
+    )
+
+
 def named_parts(store: Store, split: str) -> Mapping[str, tuple[str, ...]]:
     """The parts of a split as the official lists have them. Raises SettingsError if there is no such split."""
     splits = read_splits(store.path).splits
@@ -70,6 +120,12 @@ def named_parts(store: Store, split: str) -> Mapping[str, tuple[str, ...]]:
         having = f"it has {', '.join(splits)}" if splits else "it has none, since it was made without official lists"
         raise SettingsError(f"{store.path} has no split {split!r}; {having}")
     return splits[split]
+
+
+def lists_sha256(store: Store, split: str) -> str:
+    """Of all parts of a split, as `named_parts` has them."""
+    parts = {part: list(ids) for part, ids in named_parts(store, split).items()}
+    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
 
 def group_key(store: Store, video_id: str) -> tuple[str, str]:

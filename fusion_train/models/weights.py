@@ -38,7 +38,7 @@ class LoadReport:
     def sentence(self, name: str) -> str:
         """What is said of the part `name` before a training."""
         if not self.loaded:
-            return f"{name}: random weights"
+            return f"{name}: random weights" + (f" ({self.dropped})" if self.dropped else "")
         num = len(self.loaded)
         text = f"{name}: {num} {'layer' if num == 1 else 'layers'} from {self.source}"
         if self.random:
@@ -70,7 +70,7 @@ def initialise(network: Network, classes: Sequence[str] | None = None) -> dict[s
         else:
             reports[name] = load_stream(stream, find(weights, stream, name), settings, classes)
     if isinstance(network, FusedNetwork) and settings.fusion_weights != "none":
-        reports["fusion"] = load_fusions(network, Path(settings.fusion_weights).expanduser())
+        reports["fusion"] = load_fusions(network, Path(settings.fusion_weights).expanduser(), classes)
     return reports
 
 
@@ -160,8 +160,10 @@ def _other_classes(num_given: int, given: Sequence[str] | None, num_wanted: int,
 
 
 @torch.no_grad()
-def load_fusions(network: FusedNetwork, path: Path) -> LoadReport:
+def load_fusions(network: FusedNetwork, path: Path, classes: Sequence[str] | None = None) -> LoadReport:
     """Copy the fusion filters of another fused network, and the classifier of bilinear features if it fits.
+
+    One for other classes, by number or by name, keeps its initial values.
 
     Raises:
         MissingDataError: There is no such file.
@@ -177,18 +179,20 @@ def load_fusions(network: FusedNetwork, path: Path) -> LoadReport:
             f"`fusion_weights` is for `fusion` conv or bilinear, and {network.settings.fusion} has no filter; "
             "set it to none"
         )
+    names: Sequence[str] | None = None
     if path.suffix == ".mat":
         filters = read_fusion_filters(path)
         given = {f"fusions.{k}.conv.{key}": pair[i] for k, pair in enumerate(filters) for i, key in enumerate(_KEYS)}
     else:
-        given, _ = read_tensors(path)
+        given, names = read_tensors(path)
     loaded, random, dropped = [], [], ""
     for name, tensor in own.items():
         found = given.get(name)
-        if name.startswith("bilinear_") and found is not None and found.shape[0] != network.num_classes:
-            dropped = _other_classes(found.shape[0], None, network.num_classes, None)
-            random.append(name.rpartition(".")[0])
-            continue
+        if name.startswith("bilinear_") and found is not None:
+            dropped = _other_classes(found.shape[0], names, network.num_classes, classes)
+            if dropped:
+                random.append(name.rpartition(".")[0])
+                continue
         if found is None or found.shape != tensor.shape or not found.isfinite().all():
             text = "none" if found is None else f"{tuple(found.shape)}"
             raise SettingsError(

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
+from fusion_train.checkpoint import data_fingerprint
 from fusion_train.config import FusionSettings
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.maps import FrozenMaps
 from fusion_train.data.splits import read_parts
 from fusion_train.evaluate import evaluate
 from fusion_train.frozen import NAMES, frozen_maps
+from fusion_train.initial_files import initial_sha256
 from fusion_train.late_fusion import fuse
 from fusion_train.metrics import Share
 from fusion_train.models.build import build_network
@@ -41,10 +43,10 @@ def run_seeds(
     """For each seed, by title of a row and measure, the share that is right.
 
     Below `folder` are `pretext_SEED/STREAM`, and networks in `ProofSettings.folder`, by seed. What is there, made with
-    the same settings, is not made again.
+    the same settings, of the same store and from the same pretext streams, is not made again.
 
     Raises:
-        SettingsError: `folder` has networks of other settings.
+        SettingsError: `folder` has networks of other settings, another store or other pretext streams.
     """
     cache: dict[tuple[str, bool], FrozenMaps] = {}
     found: list[dict[str, dict[str, Share]]] = []
@@ -81,7 +83,7 @@ def _scores(
     """What a network says of the videos that are measured on, from its file or after its training."""
     if path.exists():
         there = ScoreTable.load(path)
-        if there.origin["settings"] == settings.to_json():
+        if _is_of(there, fusion, settings):
             return there
     maps = None
     if proof.uses_maps:
@@ -97,6 +99,16 @@ def _scores(
     if runtime.is_main:
         table.save(path)
     return table
+
+
+def _is_of(table: ScoreTable, fusion: Store, settings: FusionSettings) -> bool:
+    """Whether a table is of this store, and of a network of these settings that has started from these streams."""
+    sums = initial_sha256(settings.model)
+    return (
+        table.origin["settings"] == settings.to_json()
+        and table.manifest_sha256 == data_fingerprint(fusion)
+        and table.origin.get("initial_sha256", sums) == sums  # older tables have none
+    )
 
 
 def _maps(fusion: Store, settings: FusionSettings, stream: str, proof: ProofSettings, runtime: Runtime) -> FrozenMaps:

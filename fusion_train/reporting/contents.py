@@ -193,12 +193,34 @@ def _existing(paths: Mapping[str, Path]) -> dict[str, ScoreTable]:
     return {name: ScoreTable.load(path) for name, path in paths.items() if path.exists()}
 
 
+def _parts_of(row: str, table: ScoreTable) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """Network, row and origin of what a table was made of: itself, or the two whose weighted mean it is."""
+    stage = row.partition(" ")[0]
+    if stage in STAGES and "of" not in table.origin:
+        return [(stage, row, table.origin)]
+    places = [(name, name) for name in STAGES[:2]] if row == "late fusion" else [
+        ("fused", f"fused {tower}") for tower in _TOWERS]  # fmt: skip
+    return [(*place, part.get("origin", {})) for place, part in zip(places, table.origin.get("of", ()), strict=False)]
+
+
+def _is_of_another(stage: StageContents, origin: Mapping[str, Any]) -> bool:
+    made_by = origin.get("checkpoint_sha256")
+    return stage.done is not None and made_by is not None and made_by != stage.done["network_sha256"]
+
+
 def _mismatches(split: SplitContents) -> Iterator[str]:
     for row, table in split.tables.items():
-        stage = split.stages.get(row.partition(" ")[0])
-        made_by = table.origin.get("checkpoint_sha256")
-        if stage and stage.done and made_by is not None and made_by != stage.done["network_sha256"]:
+        if any(_is_of_another(split.stages[stage], origin) for stage, _, origin in _parts_of(row, table)):
             yield f"Split {split.name}: the scores of {row} are not of the network that lies beside them."
+        elif any(part in split.tables and split.tables[part].origin != origin
+                 for _, part, origin in _parts_of(row, table)):  # fmt: skip
+            yield (
+                f"Split {split.name}: {row} is not of the scores that lie beside it; enter `fusion-train run` again."
+            )
+    streams, fused = [split.stages[stage].done for stage in STAGES[:2]], split.stages["fused"].done
+    sums = [str(done["network_sha256"]) for done in streams if done]
+    if fused and len(sums) == len(streams) and fused.get("starts_from", sums) not in ([], sums):
+        yield f"Split {split.name}: the fused network was not trained from the streams that lie beside it."
     data: Sequence[str] = [str(stage.done["manifest_sha256"]) for stage in split.stages.values() if stage.done]
     if len(set(data)) > 1:
         yield f"Split {split.name}: its networks were trained on different states of the store."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.command import fusion_train
+from helpers.entered import entered
 from helpers.training import SMALL, write_store
 
 from fusion_train.scores import ScoreTable
@@ -69,6 +71,22 @@ def test_train_and_evaluate_make_what_fuse_takes(root: Path) -> None:
     assert head == "true class,Archery,Biking"
     assert sum(int(cell) for row in rows for cell in row.split(",")[1:]) == 8
     assert ScoreTable.load(root / "one" / "test_temporal.npz").part == "test 1"
+
+
+def test_evaluation_on_what_was_trained_on_is_said(root: Path, table: str, tmp_path: Path) -> None:
+    shutil.copytree(root / "data" / "ucf101" / "flow", tmp_path / "store")
+    lists = json.loads((tmp_path / "store" / "splits.json").read_text())
+    split = lists["splits"]["1"]
+    lists["splits"]["2"] = {"train": split["test"], "test": split["train"]}
+    (tmp_path / "store" / "splits.json").write_text(json.dumps(lists))
+    path = root / "runs" / "a" / "split_1" / "spatial" / "network.pt"
+    done = entered("evaluate", path, tmp_path / "store", "--split", "2", "--out", tmp_path)
+    assert done.stderr.splitlines()[0] == (
+        "Note: 8 of these 8 videos (test 2) are in the training list of split 1, on which the network was trained; "
+        "figures on them say nothing of videos that it has not seen."
+    )
+    again = entered("evaluate", path, tmp_path / "store", "--out", tmp_path)
+    assert "Note" not in again.stderr
 
 
 def scores(path: Path, seed: int, part: str = "validation 1") -> Path:

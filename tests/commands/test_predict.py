@@ -83,7 +83,7 @@ def write_splits(store: Path, ids: list[str]) -> None:
     """An official split, which folders have not."""
     path = store / "splits.json"
     content = json.loads(path.read_text())
-    content["splits"] = {"1": {"train": ids[:1], "test": ids[1:]}}
+    content["splits"] = {"1": {"train": ids[:1], "test": ids[1:]}, "2": {"train": ids[1:], "test": ids[:1]}}
     path.write_text(json.dumps(content))
 
 
@@ -147,6 +147,16 @@ def test_a_store_is_predicted_by_its_test_list_and_written_as_scores(
     for video, row in zip(content["videos"], table.scores, strict=True):
         assert video["scores"] == files[video["id"]] == [float(value) for value in row]
         assert video["label"] == video["id"].split("/")[0]
+
+
+def test_a_test_list_that_was_trained_on_is_said(trained: Trained) -> None:
+    def notes(split: str) -> list[str]:
+        done = entered("predict", trained.store, "--checkpoint", trained.spatial, "--split", split, "--json")
+        return list(json.loads(done.stdout)["notes"])
+
+    assert notes("1") == []
+    (note,) = notes("2")
+    assert note.startswith("1 of these 1 videos (test 2) are in the training list of split 1, on which the network was")
 
 
 def test_several_networks_are_joined_as_in_late_fusion(trained: Trained, of_files: dict[str, Any]) -> None:

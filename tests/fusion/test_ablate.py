@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,28 @@ def test_another_ablation_into_the_same_folder_is_refused(
     changed = dataclasses.replace(plan, **{**change, "sets": (*plan.sets, *change.get("sets", ()))})
     with pytest.raises(SettingsError, match=rf"is of another ablation \({message}\); give another --out"):
         ablate(store, changed, finished[0], runtime=RUNTIME, say=Said())
+
+
+def test_rows_of_lists_that_were_mended_do_not_count(store: Store, tmp_path: Path) -> None:
+    shutil.copytree(store.path, tmp_path / "flow")
+    path, out = tmp_path / "flow" / "splits.json", tmp_path / "out"
+    with open_store(tmp_path / "flow") as copy:
+        assert states(do(copy, out, "1-max")) == {"1-max": "done"}
+    lists = json.loads(path.read_text())
+    lists["splits"]["1"]["test"].pop()
+    path.write_text(json.dumps(lists))
+    (result,) = (out / "rows" / "1-max").glob("*.json")
+    with open_store(tmp_path / "flow") as copy:
+        found = do(copy, out, "1-max")
+        assert states(found) == {"1-max": "failed"}
+        assert "json was made otherwise (lists_sha256: " in row_of(found, "1-max").why
+        content = json.loads(result.read_text())
+        del content["record"]["lists_sha256"]
+        result.write_text(json.dumps(content))  # as older versions have left it
+        assert states(do(copy, out, "1-max")) == {"1-max": "done"}
+        result.unlink()
+        (run,) = row_of(do(copy, out, "1-max"), "1-max").runs
+        assert run.num_videos == 3
 
 
 def test_what_was_stopped_goes_on_and_is_the_same(

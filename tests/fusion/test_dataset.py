@@ -21,13 +21,13 @@ from flowprep.datasets.hmdb51 import _lists as hmdb51_lists
 from flowprep.errors import DatasetError, MissingDataError, SettingsError, StoreError
 from flowprep.stores import open_store
 from flowprep.stores.splitsfile import read_splits
-from fusion_train.config import DataSettings
+from fusion_train.config import DataSettings, TrainSettings
 from fusion_train.data.augment import network_inputs
 from fusion_train.data.batch import ClipBatch
 from fusion_train.data.canvas import Canvases
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.loader import empty_batch
-from fusion_train.data.splits import group_of, held_out, read_parts
+from fusion_train.data.splits import group_of, held_out, parts_of_training, read_parts
 
 SMALL = DataSettings(num_chunks=3, crop_size=32, tau_max=4, test_tau=4, num_test_clips=2)
 SPECS = [Spec("v_Archery_g01_c01", 30), Spec("v_Biking_g01_c01", 25, (40, 72)), Spec("v_Archery_g02_c01", 13)]
@@ -241,6 +241,24 @@ def test_other_validations(ucf: Path) -> None:
             read_parts(store, "1", validation="random")
         with pytest.raises(SettingsError, match=r"has no split '4'; it has 1$"):
             read_parts(store, "4")
+
+
+@pytest.mark.parametrize(
+    ("num_groups", "num_clips", "message"),
+    [
+        (1, 2, r"since each class has a single one; set `train.val` to none, which trains on all with fixed rates$"),
+        (2, 2, r"since they are too large for a share of 0.1; set `train.val` to none.*, or raise `train.val_share`$"),
+    ],
+)
+def test_nothing_that_can_be_held_out_is_said(tmp_path: Path, num_groups: int, num_clips: int, message: str) -> None:
+    specs = ucf_specs(num_groups + 1, num_clips)
+    splits = ucf_splits(specs, first_test_group=num_groups + 1)
+    with open_store(write_clip_store(tmp_path / "s", shards(), specs, splits)) as store:
+        with pytest.raises(SettingsError, match=message):
+            parts_of_training(store, TrainSettings())
+        for options in (TrainSettings(val="none"), TrainSettings(val="test")):
+            assert len(parts_of_training(store, options).train) == 2 * num_groups * num_clips
+        assert read_parts(store, "1").validation == ()  # evaluation on the test list needs none
 
 
 def test_a_part_val_is_what_is_tested_on(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,11 @@ from helpers.training import RUNTIME, small, write_store
 from flowprep.errors import SettingsError
 from flowprep.stores import Store, open_store
 from fusion_train.checkpoint import Checkpoint, data_fingerprint
-from fusion_train.config import EvaluateSettings
+from fusion_train.config import EvaluateSettings, TrainSettings
 from fusion_train.data.augment import network_inputs
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.loader import ClipLoader
-from fusion_train.data.splits import read_parts
+from fusion_train.data.splits import num_seen, read_parts, seen_sentence
 from fusion_train.evaluate import evaluate, network_of, score
 from fusion_train.scores import ScoreTable
 from fusion_train.train import train
@@ -100,6 +102,23 @@ def test_data_may_be_seen_otherwise_than_in_training(store: Store, trained: Path
     data = dataclasses.replace(SETTINGS.data, num_test_clips=1, test_flip=False)
     table = evaluate(trained, store, part="test", runtime=RUNTIME, data=data)["temporal"]
     assert table.origin["data"]["num_test_clips"] == 1
+
+
+def test_videos_that_the_network_was_trained_on_are_counted(store: Store, trained: Path, tmp_path: Path) -> None:
+    """Test lists of the other splits have them."""
+    shutil.copytree(store.path, tmp_path / "store")
+    path = tmp_path / "store" / "splits.json"
+    lists = json.loads(path.read_text())
+    train_ids, test_ids = (lists["splits"]["1"][part] for part in ("train", "test"))
+    lists["splits"]["2"] = {"train": test_ids[1:], "test": [*train_ids[:3], test_ids[0]]}
+    path.write_text(json.dumps(lists))
+    with open_store(tmp_path / "store") as both:
+        found = [evaluate(trained, both, part="test", split=split, runtime=RUNTIME)["temporal"] for split in "12"]
+        assert [(table.part, table.origin["num_seen_in_training"]) for table in found] == [("test 1", 0), ("test 2", 3)]
+        assert num_seen(both, TrainSettings(split="3"), train_ids) == 0
+        held_out = TrainSettings(val_share=0.4)
+        assert num_seen(both, held_out, train_ids) == len(read_parts(both, "1", share=0.4).train) < len(train_ids)
+    assert seen_sentence(3, 4, "test 2", "1").startswith("3 of these 4 videos (test 2) are in the training list of s")
 
 
 def test_what_cannot_be_evaluated_is_said(store: Store, trained: Path, tmp_path: Path) -> None:

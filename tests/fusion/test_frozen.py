@@ -23,6 +23,7 @@ from fusion_train.evaluate import evaluate
 from fusion_train.frozen import frozen_maps
 from fusion_train.models.build import build_network
 from fusion_train.train import train
+from fusion_train.trainlog import read_log
 
 WHOLE = (
     "data.crop_size=48", "data.jitter=0", "data.flip=false", "data.test_flip=false", "data.num_chunks=3",
@@ -76,6 +77,16 @@ def test_training_and_evaluation_on_maps_are_those_on_images(store: Store, stage
     for tower, table in first.items():
         np.testing.assert_allclose(table.scores, second[tower].scores, rtol=1e-4, atol=1e-5)
         assert table.ids == second[tower].ids
+
+
+def test_the_machine_of_bilinear_fusion_is_fitted_on_images_after_a_training_on_maps(
+    store: Store, tmp_path: Path
+) -> None:
+    settings = settings_of("fused", "model.fusion=bilinear", "model.temporal_fusion=pool2d", "train.num_val_clips=2")
+    on_images = train(store, settings, tmp_path / "images", runtime=RUNTIME)
+    on_maps = train(store, settings, tmp_path / "maps", runtime=RUNTIME, maps=maps_of(store, settings))
+    assert close(weights(on_images), weights(on_maps), atol=1e-4)
+    assert [set(row) for row in read_log(tmp_path / "maps")][-1] == {"step", "epoch", "svm_train_top1"}
 
 
 @pytest.mark.parametrize("temporal_fusion", ["pool2d", "pool3d", "conv3d+pool3d"])

@@ -87,6 +87,26 @@ def test_a_fused_checkpoint_gives_both_streams_and_the_filter(tmp_path: Path) ->
     assert [sentence.partition(":")[0] for sentence in said] == ["spatial", "temporal", "fusion"]
 
 
+@pytest.mark.parametrize(
+    ("classes", "reason"),
+    [
+        (OTHER, "the file's is for 3 classes, not 2"),
+        (("Fencing", "Rowing"), "the file's is for 2 other classes"),
+        (SAME, ""),
+    ],
+)
+def test_a_bilinear_classifier_for_other_classes_is_left_out(
+    tmp_path: Path, classes: tuple[str, ...], reason: str
+) -> None:
+    settings = small("fused", "model.fusion=bilinear", "model.temporal_fusion=pool2d")
+    path = checkpoint(tmp_path / "fused.pt", settings, classes)
+    found, said = started(alone_from(settings, "fused", networks_in([path])))
+    given = Checkpoint.load(path).network
+    last = "bilinear_classifier.weight"
+    assert (found[last].shape == given[last].shape and torch.equal(found[last], given[last])) == (not reason)
+    assert said[-1] == (f"fusion: random weights ({reason})" if reason else f"fusion: 1 layer from {path}")
+
+
 def test_each_network_of_a_run_starts_from_its_own(tmp_path: Path) -> None:
     paths = [checkpoint(tmp_path / f"{name}.pt", small(name), OTHER) for name in ("temporal", "spatial")]
     run = split_run("debug", "1", tmp_path / "run", [], networks_in(paths[:1]))

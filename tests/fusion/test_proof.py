@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ from helpers.training import RUNTIME
 
 from flowprep.config import ExtractSettings, ResizeSettings, RunSettings, SynthSettings
 from flowprep.datasets.synthetic import make_synthetic
-from flowprep.errors import MissingDataError
+from flowprep.errors import MissingDataError, SettingsError
 from flowprep.run import extract
 from flowprep.stores import Store, open_store
 from fusion_train.data.dataset import ClipDataset
@@ -79,6 +80,20 @@ def test_all_rows_come_out_and_are_kept(fusion: Store, pretext: Store, tmp_path:
     table = ScoreTable.load(tmp_path / "test" / "0" / "spatial.npz")
     assert table.part == "test 1"
     assert shares(table) == found["spatial stream"]
+
+
+def test_rows_of_other_streams_or_videos_are_not_taken_over(fusion: Store, pretext: Store, tmp_path: Path) -> None:
+    """Settings are equal: they have paths alone, and nothing of the store."""
+    run = {"rows": ROWS[:1], "runtime": RUNTIME, "say": lambda _: None}
+    first = run_seeds(pretext, fusion, tmp_path, TINY, **run)
+    with pytest.raises(SettingsError, match=r"test/0/spatial/last.pt was begun on another state of the store"):
+        run_seeds(pretext, pretext, tmp_path, TINY, **run)
+    shutil.rmtree(tmp_path / "pretext_0")
+    assert run_seeds(pretext, fusion, tmp_path, TINY, **run) == first  # the same streams come out again
+    shutil.rmtree(tmp_path / "pretext_0")
+    longer = dataclasses.replace(TINY, num_pretext_epochs=2)
+    with pytest.raises(SettingsError, match=r"begun with other settings \(model.spatial_weights: \S+ \(SHA-256 \w+"):
+        run_seeds(pretext, fusion, tmp_path, longer, **run)
 
 
 def test_all_networks_have_the_same_budget_and_the_convolutions_of_the_pretext_task(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from flowprep.errors import MissingDataError, StoreError
 from flowprep.stores import Store, open_store
 from fusion_train.ablation_table import Ablation, AblationRow, AblationRun, PaperFigures
 from fusion_train.report import write_report
+from fusion_train.reporting.contents import read_run
 from fusion_train.reporting.strips import strip_of
 from fusion_train.run import RunResult, run
 from fusion_train.scores import ScoreTable
@@ -244,6 +245,36 @@ def test_logs_without_error_and_held_out_loss_have_the_curves_that_they_can(tmp_
     assert "held out" not in loss
     assert "held out ends at 30" in error
     assert "training" not in error
+
+
+def test_means_of_other_scores_than_lie_beside_them_are_said(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", ("a", "b"))
+    split = folder / "split_1"
+    assert read_run(folder).warnings() == ()
+
+    # The spatial stream was trained and evaluated anew, and the run stopped before the fused network.
+    done, scores = split / "spatial" / "done.json", split / "spatial" / "test_spatial.npz"
+    marks = {stage: json.loads((split / stage / "done.json").read_text()) for stage in ("spatial", "temporal", "fused")}
+    done.write_text(json.dumps({**marks["spatial"], "network_sha256": "0" * 64}))
+    table = ScoreTable.load(scores)
+    dataclasses.replace(table, origin={"checkpoint_sha256": "0" * 64}).save(scores)
+    sums = [marks[stage]["network_sha256"] for stage in ("spatial", "temporal")]
+    (split / "fused" / "done.json").write_text(json.dumps({**marks["fused"], "starts_from": sums}))
+    assert read_run(folder).warnings() == (
+        "Split 1: the scores of late fusion are not of the network that lies beside them.",
+        "Split 1: the fused network was not trained from the streams that lie beside it.",
+    )
+
+    # The same networks, evaluated on other clips, and no mean since.
+    done.write_text(json.dumps(marks["spatial"]))
+    dataclasses.replace(table, origin={**table.origin, "data": {"num_test_clips": 3}}).save(scores)
+    path = split / "fused" / "test_temporal.npz"
+    tower = ScoreTable.load(path)
+    dataclasses.replace(tower, origin={**tower.origin, "data": {"num_test_clips": 3}}).save(path)
+    assert read_run(folder).warnings() == (
+        "Split 1: late fusion is not of the scores that lie beside it; enter `fusion-train run` again.",
+        "Split 1: fused is not of the scores that lie beside it; enter `fusion-train run` again.",
+    )
 
 
 def test_what_lies_together_and_does_not_belong_together_is_said(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -118,9 +119,64 @@ def test_a_stage_that_was_stopped_goes_on(
     assert not list(tmp_path.rglob("last.pt"))
 
 
+def test_a_fused_network_that_was_begun_goes_on_from_the_same_streams_alone(store: Store, tmp_path: Path) -> None:
+    """Streams are paths in the settings, and those stay the same when a stream is trained anew."""
+
+    def stop(stage: str, row: Mapping[str, Any] | None) -> None:
+        if stage == "train fused" and row is not None and row["step"] == 3:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        run(store, preset="debug", splits=["1"], out=tmp_path, sets=SMALL, runtime=RUNTIME, say=stop)
+    shutil.rmtree(tmp_path / "split_1" / "spatial")
+    changed = "spatial.train.rates=1e-3"
+    with pytest.raises(
+        SettingsError,
+        match=r"fused/last.pt was begun with other settings \(model.spatial_weights: \S+ \(SHA-256 \w{8}..\) there, ",
+    ):
+        do(store, tmp_path, changed)
+    assert not (tmp_path / "split_1" / "fused" / "done.json").exists()
+    shutil.rmtree(tmp_path / "split_1" / "fused")
+    said = Said()
+    do(store, tmp_path, changed, said=said)
+    assert said.stages == ["train fused", *EVALUATED]
+
+
 def test_another_run_into_the_same_folder_is_refused(store: Store, finished: tuple[Path, RunResult, list[str]]) -> None:
     with pytest.raises(SettingsError, match=r"spatial was trained otherwise \(settings.train.num_epochs: 2 there, 3"):
         do(store, finished[0], "train.num_epochs=3")
+
+
+def test_lists_that_were_mended_are_noticed(store: Store, tmp_path: Path) -> None:
+    """The manifest has every video and none of the lists."""
+    path, out = tmp_path / "flow", tmp_path / "out"
+    shutil.copytree(store.path, path)
+    with open_store(path) as copy:
+        first = do(copy, out)
+    lists = json.loads((path / "splits.json").read_text())
+    split = lists["splits"]["1"]
+    dropped, split["test"] = split["test"][0], split["test"][1:]
+    (path / "splits.json").write_text(json.dumps(lists))
+    with open_store(path) as copy:
+        said = Said()
+        second = do(copy, out, said=said)
+        assert said.stages == EVALUATED  # the same networks, on another test list
+        assert [result.metrics["1"]["fused"].top1.num_videos for result in (first, second)] == [8, 7]
+        do(copy, out, said=said)
+        assert said.stages == EVALUATED
+    split["train"].append(dropped)
+    (path / "splits.json").write_text(json.dumps(lists))
+    with open_store(path) as copy:
+        with pytest.raises(
+            SettingsError, match=r"spatial was trained otherwise \(training_list_sha256: \w+ there, \w+ asked"
+        ):
+            do(copy, out)
+        for done in out.rglob("done.json"):  # as older versions have left it
+            mark = json.loads(done.read_text())
+            del mark["training_list_sha256"]
+            done.write_text(json.dumps(mark))
+        do(copy, out, said=said)
+        assert said.stages == EVALUATED
 
 
 def test_a_mark_that_is_damaged_is_said(store: Store, tmp_path: Path) -> None:
@@ -163,6 +219,14 @@ def test_missing_weights_are_said_before_anything_is_trained(store: Store, tmp_p
     said = Said()
     with pytest.raises(MissingDataError, match=r"no file nowhere.mat with the initial weights of the temporal stream"):
         do(store, tmp_path, "model.temporal_weights=nowhere.mat", said=said)
+    assert said.stages == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_that_nothing_can_be_held_out_is_said_before_anything_is_trained(store: Store, tmp_path: Path) -> None:
+    said = Said()
+    with pytest.raises(SettingsError, match=r"no whole group .* of split 1 of .* can be held out"):
+        do(store, tmp_path, "fused.train.val=groups", said=said)
     assert said.stages == []
     assert not list(tmp_path.iterdir())
 
