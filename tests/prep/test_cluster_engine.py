@@ -31,6 +31,7 @@ WAITS = Waits(
     silence_seconds=0.3,
     visible_seconds=0.1,
     move_seconds=0.05,
+    witness_seconds=0.1,
     num_restarts=3,
 )
 
@@ -59,6 +60,8 @@ class Played:
         self.largest: dict[str, int] = {}
         self.held: dict[str, set[object]] = {}
         self.name = "the played cluster"
+        self.num_expected = 0
+        self.left: set[str] = set()
 
     def connect(self, token: str, events: Events) -> Played:
         self.events, self.held = events, {}
@@ -67,6 +70,9 @@ class Played:
 
     def threads_of_workers(self) -> dict[str, int]:
         return dict(self.threads)
+
+    def has_left(self, worker: str) -> bool:
+        return worker in self.left
 
     def submit(self, function: str, order: str, worker: str, number: int) -> object:
         message = decode(order)
@@ -350,6 +356,121 @@ def test_where_all_workers_die_no_video_is_to_blame(work: Work) -> None:
     course = Course(work, played, 3)
     assert (course.error, course.ids) == (None, all_of(3))
     assert {done.row.state for done in course.done} == {State.FAILED}
+
+
+def test_a_worker_that_leaves_of_itself_blames_no_video(work: Work) -> None:
+    """Jobs that are shorter than a video, or preempted: it is pending, and whatever lives longer may do it."""
+    played, num_left = Played(work), 7
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        nonlocal num_left
+        if order["task"]["video"]["id"] != "v2" or not num_left:
+            cluster.do(worker, order)
+            return
+        num_left -= 1
+        cluster.say(event="begun", number=order["number"])
+        cluster.left.add(worker)
+        del cluster.threads[worker]
+        cluster.threads[f"w{len(cluster.performed) + 10}"] = 1
+
+    played.act = act
+    course = Course(work, played, 6)
+    assert (course.error, course.ids) == (None, all_of(6))
+    assert {done.row.state for done in course.done} == {State.FAILED}
+    (long,) = [done for done in course.done if done.row.id == "v2"]
+    assert [attempt.outcome for attempt in long.attempts] == ["worker_left"] * 7 + ["failed"]
+
+
+def test_a_video_that_is_longer_than_all_workers_is_left_for_another_run(work: Work) -> None:
+    played = Played(work)
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        if order["task"]["video"]["id"] != "v2":
+            cluster.do(worker, order)
+            return
+        cluster.say(event="begun", number=order["number"])
+        cluster.left.add(worker)
+        del cluster.threads[worker]
+        cluster.threads[f"w{len(cluster.performed) + 10}"] = 1
+
+    played.act = act
+    course = Course(work, played, 4)
+    assert (course.error, course.ids) == (None, ["v0", "v1", "v3"])
+    assert [note for note in course.notes if note.startswith("v2: 20 workers have died or left before it was done")]
+
+
+@pytest.mark.parametrize("others", [[], ["w2"]], ids=["one worker", "two workers"])
+def test_only_where_another_worker_lives_is_a_death_to_blame_on_a_video(work: Work, others: list[str]) -> None:
+    played = Played(work, threads=dict.fromkeys(["w1", *others], 1))
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        if order["task"]["video"]["id"] != "v1":
+            cluster.do(worker, order)
+            return
+        cluster.say(event="begun", number=order["number"])
+        del cluster.threads[worker]
+        cluster.threads[f"w{len(cluster.performed) + 10}"] = 1
+
+    played.act = act
+    course = Course(work, played, 3)
+    assert course.error is None
+    assert course.ids == (all_of(3) if others else ["v0", "v2"])
+    assert bool([note for note in course.notes if note.startswith("v1: 20 workers have died")]) is not bool(others)
+
+
+def test_workers_that_dask_gives_up_at_once_are_counted_as_lost(work: Work) -> None:
+    """A scheduler that allows no failures says that a video has killed a worker before anybody misses the worker."""
+    played = Played(work)
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        if order["task"]["video"]["id"] != "v2":
+            cluster.do(worker, order)
+            return
+        cluster.say(event="begun", number=order["number"])
+        del cluster.threads[worker]
+        cluster.end(order["number"], "KilledWorker: ...")
+        cluster.threads[f"w{len(cluster.performed) + 10}"] = 1
+
+    played.act = act
+    course = Course(work, played, 4, waits=dataclasses.replace(WAITS, poll_seconds=0.1))
+    assert (course.error, course.ids) == (None, all_of(4))
+    (bad,) = [done for done in course.done if done.row.state is State.QUARANTINED]
+    assert [attempt.outcome for attempt in bad.attempts] == ["worker_lost"] * 6
+
+
+def test_one_bad_node_does_not_end_a_run_whose_jobs_wait_in_the_queue(work: Work) -> None:
+    played = Played(work, threads={})
+    played.num_expected, played.obstacles = 3, {"w1": "it has no disk"}
+    threading.Timer(0.3, played.threads.update, [{"w1": 1}]).start()  # later than a refused one is waited for
+    threading.Timer(0.7, played.threads.update, [{"w2": 1}]).start()
+    course = Course(work, played, 3, waits=dataclasses.replace(WAITS, workers_seconds=60))
+    assert (course.error, course.ids) == (None, all_of(3))
+    assert {worker for worker, _ in played.performed} == {"w2"}
+
+
+def test_one_bad_node_does_not_end_a_run_when_the_others_are_replaced(work: Work) -> None:
+    played = Played(work, threads={"w1": 1, "w2": 1})
+    played.obstacles = {"w1": "it has no disk"}
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        cluster.do(worker, order)
+        if worker == "w2" and len(cluster.performed) > 2:
+            cluster.left.add(worker)
+            cluster.threads.pop(worker, None)
+            threading.Timer(0.6, cluster.threads.update, [{"w3": 1}]).start()
+
+    played.act = act
+    course = Course(work, played, 9, waits=dataclasses.replace(WAITS, workers_seconds=60))
+    assert (course.error, course.ids) == (None, all_of(9))
+
+
+def test_a_full_cluster_of_refused_workers_is_not_waited_for(work: Work) -> None:
+    played = Played(work, threads={})
+    played.num_expected, played.obstacles = 2, {"w1": "it has no disk", "w2": "it has no disk"}
+    threading.Timer(0.3, played.threads.update, [{"w1": 1, "w2": 1}]).start()
+    course = Course(work, played, 3, waits=dataclasses.replace(WAITS, workers_seconds=60))
+    assert isinstance(course.error, RunStoppedError)
+    assert "it has no disk" in str(course.error)
 
 
 def test_a_stop_takes_back_what_has_not_begun(work: Work) -> None:
