@@ -67,7 +67,7 @@ class Verdicts:
             self._queue(self.suspects if trouble.num_lost >= MAX_LOST else self.again, task, trouble)
 
     def _judge(self, flight: Flight, *, is_lost: bool) -> None:
-        """A worker has died with a video that was alone: that is to blame, if others were there and all of them live."""
+        """A worker has died with a video that was alone: that is to blame, if others were there and they live."""
         task, trouble = flight.task, flight.trouble
         if is_lost and self.has_witness and self.num_workers_lost == flight.num_lost_before + 1:
             trouble.num_lost_alone += 1
