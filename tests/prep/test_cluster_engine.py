@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flowprep import commit
 from flowprep.childprocess import Task, Work
+from flowprep.cluster import tasks
 from flowprep.cluster.engine import Engine, Events
 from flowprep.cluster.flights import EngineLostError
 from flowprep.cluster.orders import decode, done_to_json, encode, task_from_json, task_to_json, work_from_json
@@ -486,6 +490,47 @@ def test_a_stop_takes_back_what_has_not_begun(work: Work) -> None:
     played.act = act
     course = Course(work, played, 20, stop=stop)
     assert (course.error, course.ids) == (None, ["v0", "v1"])
+
+
+def in_thread(work: Work, played: Played, num: int) -> Iterator[Done]:
+    return tasks.in_thread(work, tasks_of(num), played.connect, WAITS, {})
+
+
+def test_a_caller_that_is_slower_than_the_cluster_holds_it_back(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "_MAX_RESULTS", 3)
+    played = Played(work)
+    results = in_thread(work, played, 60)
+    found = [next(results)]
+    time.sleep(0.4)  # in which a cluster that is not held back does all of them
+    assert len(played.performed) < 20
+    found += results
+    assert sorted(done.row.id for done in found) == all_of(60)
+
+
+def test_a_caller_that_gives_up_is_not_waited_for(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "_MAX_RESULTS", 3)
+    results = in_thread(work, Played(work), 60)
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name == "cluster"]
+
+
+def test_the_folder_with_the_certificates_of_a_long_run_is_not_left_over(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_publisher(work.out, work.settings, durability="fast")
+    with commit.staged(work.out, "cluster", "probe") as folder:
+        commit.write_file(folder / "probe", [b"secret"], sync=False)
+        for path in (folder / "probe", folder):
+            os.utime(path, (1e9, 1e9))
+        with tasks._kept(folder, 0.05):
+            deadline = time.monotonic() + 20
+            while folder.stat().st_mtime < 1.1e9 and time.monotonic() < deadline:
+                time.sleep(0.01)
+        monkeypatch.setattr(commit, "_host", lambda: "another")
+        assert commit.remove_leftovers(work.out) == 0
+        os.utime(folder, (1e9, 1e9))
+        assert commit.remove_leftovers(work.out) == 1
 
 
 def test_orders_come_back_as_they_were(work: Work) -> None:
