@@ -38,8 +38,11 @@ def look_again(
     its argument that are pending. Takes no time where no other machine has worked here in the last `seconds`.
     """
     end = time.monotonic() + _seconds_left(out, seconds)
-    if pending and time.monotonic() < end:
-        note(f"{out}: {len(pending)} videos are not seen; others have just worked here, so they are looked for again")
+    if pending and (left := end - time.monotonic()) > 0:
+        note(
+            f"{out}: {len(pending)} videos have no outcome that is seen here; others have just worked on the store, so "
+            f"they are looked for again for up to {left:.0f} s"
+        )
     while pending and (now := time.monotonic()) < end:
         time.sleep(min(_LOOK_SECONDS, end - now))
         _open_folders(out, [videos[index].id for index in pending])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shlex
 import threading
 import time
@@ -30,6 +31,7 @@ from flowprep.config import (
 from flowprep.driver import Driver
 from flowprep.errors import MissingDataError, SettingsError
 from flowprep.journal import Journal, journal_folder, journals
+from flowprep.listener import Quiet
 from flowprep.merge import merge
 from flowprep.records import Listing
 from flowprep.request import resolved
@@ -248,8 +250,11 @@ def test_what_another_machine_has_just_published_is_waited_for(
     with Driver(out, "1/2"):
         assert merge(out).num_pending == 2
     assert waited == []
+    notes: list[str] = []
+    monkeypatch.setattr(Quiet, "note", lambda _, text: notes.append(text))
     merged = merge(out)
     assert (merged.num_pending, merged.exit_code) == (0, 0)
+    assert re.search(r"2 videos have no outcome that is seen here; .* looked for again for up to [0-9]+ s$", notes[0])
     assert len(waited) == 3
     assert max(waited) <= 5
 
