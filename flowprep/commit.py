@@ -20,6 +20,7 @@ import contextlib
 import ctypes
 import errno
 import functools
+import hashlib
 import os
 import platform
 import re
@@ -31,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from flowprep.errors import FlowprepError, RunStoppedError, StoreError, VideoError
-from flowprep.machine import file_system_seconds, is_running
+from flowprep.machine import file_system_seconds, is_running, pid_space
 from flowprep.records import canonical_json
 from flowprep.stores.places import aside_folder, staging_folder
 
@@ -212,25 +213,20 @@ def remove_tree(path: Path) -> None:
 
 @functools.cache
 def _host() -> str:
-    """Host and PID namespace (two containers may share a name, but not their PIDs), letters, digits and a dash."""
-    letters = "".join(letter for letter in platform.node().split(".")[0] if letter.isascii() and letter.isalnum())
-    try:
-        namespace = os.stat("/proc/self/ns/pid").st_ino
-    except OSError:
-        namespace = 0
-    return f"{letters[:40]}-{namespace}"
+    """16 hex digits for this start of this machine and its PIDs; a name may be that of several machines."""
+    return hashlib.sha256(f"{platform.node()}/{pid_space()}".encode()).hexdigest()[:16]
 
 
 def owner() -> str:
-    """Who makes a staging folder, as part of its name: host, PID namespace and PID."""
+    """Who makes a staging folder, as part of its name: where its PID counts, and PID."""
     return f"{_host()}-{os.getpid()}"
 
 
 def remove_leftovers(root: Path) -> int:
     """Remove what dead attempts left in the staging folder, and count it; others may be at work meanwhile.
 
-    Dead is a process of this host that does not run any more, and whatever has not changed for a week: of processes on
-    other hosts nothing is known.
+    Dead is a process of this start of this machine that does not run any more, and whatever has not changed for a week:
+    of processes elsewhere nothing is known.
     """
     with output_errors(root, video=False):
         try:

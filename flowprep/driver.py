@@ -21,7 +21,7 @@ from typing import Any, Self, final
 from flowprep import commit
 from flowprep.arrays import requeued_job, slurm_job
 from flowprep.errors import SettingsError
-from flowprep.machine import file_system_seconds, is_running
+from flowprep.machine import file_system_seconds, is_running, pid_space
 from flowprep.records import canonical_json
 
 BEAT_SECONDS = 10.0
@@ -47,7 +47,7 @@ class Holder:
     @property
     def beats(self) -> bool:
         """True if it seems to be at work: it has been heard of, and no process of this machine that has ended."""
-        gone = self.machine != "" and self.machine == _machine() and not is_running(self.pid)
+        gone = self.machine != "" and self.machine == pid_space() and not is_running(self.pid)
         return self.silent_seconds < STALE_SECONDS and not gone
 
     def to_json(self) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class Driver:
         data = {
             "host": platform.node(),
             "pid": os.getpid(),
-            "machine": _machine(),
+            "machine": pid_space(),
             "part": self._part,
             "job": slurm_job(os.environ),
             "since": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -160,12 +160,3 @@ class Driver:
 
 def _folder(out: Path) -> Path:
     return out / ".flowprep" / "drivers"
-
-
-def _machine() -> str:
-    """This start of this machine, and the space of its process numbers; "" where the system does not say."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        return f"{boot}-{os.stat('/proc/self/ns/pid').st_ino}"
-    except OSError:
-        return ""

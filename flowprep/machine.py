@@ -102,6 +102,15 @@ def is_running(pid: int) -> bool:
     return True
 
 
+def pid_space() -> str:
+    """This start of this machine, and which of its spaces of process numbers; "" where the system does not say."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot}-{os.stat('/proc/self/ns/pid').st_ino}"  # two containers share the boot, but not their PIDs
+    except OSError:
+        return ""
+
+
 def file_system_seconds(folder: Path) -> float:
     """What the clock of the file system says, in seconds; ours where we may not write there."""
     probe = folder / f"clock-{secrets.token_hex(8)}"

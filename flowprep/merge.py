@@ -1,16 +1,12 @@
-"""`flowprep merge`: end a store whose videos were done in parts, or say what is missing.
-
-Note [a name that is not seen yet]: clients of a network disk remember for some seconds that a name was not there. So
-what another machine may just have published is looked for a second time before it is called missing.
-"""
+"""`flowprep merge`: end a store whose videos were done in parts, or say what is missing."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import platform
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +24,7 @@ from flowprep.records import Video
 from flowprep.stores.places import adopted_mark
 from flowprep.stores.savedlist import SavedList, read_list
 from flowprep.summary import Summary, Tally
-
-SETTLE_SECONDS = 4.0
-"""Longer than NFS remembers by default that a file is not there (acregmin, 3 s)."""
+from flowprep.unseen import SETTLE_SECONDS, look_again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,13 +91,21 @@ class Merged:
 
 
 def merge(
-    out: Path, *, part: str | None = None, allow_missing: bool = False, listener: Listener | None = None
+    out: Path,
+    *,
+    part: str | None = None,
+    allow_missing: bool = False,
+    listener: Listener | None = None,
+    settle_seconds: float = SETTLE_SECONDS,
 ) -> Merged:
     """Pack what is left, and end the store if every video of its list has an outcome.
 
     With `allow_missing` it is ended anyway, and videos without an outcome are `pending` in the manifest. With `part`,
     I/N, only the I-th of N equal runs of shards is packed and nothing is ended: so many jobs may pack a huge store side
     by side, and a last `merge` ends it. Any number of parts may be at work meanwhile.
+
+    Videos that are not there although another machine has worked in the last `settle_seconds` are looked for until
+    then, see Note [a name that is not seen yet]; but not while others are at work, unless `allow_missing`.
 
     Raises:
         SettingsError: `part` is no part, or stands beside `allow_missing`.
@@ -120,10 +122,14 @@ def merge(
     publisher = open_publisher(out, settings)
     commit.remove_leftovers(out)
     indices = _of_shards(len(videos), settings.store.shard_videos, *part_settings.slice_of_parts())
-    if _others_have_worked(out) and _pending(publisher, videos, indices):
-        time.sleep(SETTLE_SECONDS)  # see Note [a name that is not seen yet]
-    Packer(out, settings, videos).pack_rest(indices)
+    packer = Packer(out, settings, videos)
+    packer.pack_rest(indices)
     pending = _pending(publisher, videos, indices)
+    if pending and (allow_missing or not any(holder.beats for holder in driver.holders(out))):
+        look = functools.partial(_pending, publisher, videos)
+        if look_again(out, videos, pending, look, seconds=settle_seconds, note=heard.note) != pending:
+            packer.pack_rest(indices)
+            pending = _pending(publisher, videos, indices)
     at_work = tuple(holder for holder in driver.holders(out) if holder.beats)
     summary = None
     if part is None and (not pending or allow_missing):
@@ -145,12 +151,6 @@ def merge(
     )
 
 
-def _others_have_worked(out: Path) -> bool:
-    """True if journals of other machines lie in the store."""
-    host = platform.node().split(".")[0] or "host"
-    return any(f"-{host}-" not in path.name for path in journal.journals(out))
-
-
 def _of_shards(num_videos: int, shard_videos: int, part: int, num_parts: int) -> range:
     """List indices of the `part`-th of `num_parts` runs of whole shards, about equally many."""
     num_shards = -(-num_videos // shard_videos)
@@ -158,7 +158,7 @@ def _of_shards(num_videos: int, shard_videos: int, part: int, num_parts: int) ->
     return range(min(start, num_videos), min(end, num_videos))
 
 
-def _pending(publisher: Publisher, videos: Sequence[Video], indices: range) -> list[int]:
+def _pending(publisher: Publisher, videos: Sequence[Video], indices: Iterable[int]) -> list[int]:
     """List indices, of these, of the videos that have no outcome."""
     return [index for index in indices if publisher.read_entry(videos[index], index) is None]
 
@@ -168,12 +168,12 @@ def _parts_left(out: Path, saved: SavedList, pending: Sequence[int], at_work: Se
     num_parts = _num_parts(out)
     if not pending or num_parts is None or saved.num_bytes is None:
         return ()
-    holder_of = {holder.part: holder for holder in at_work}
+    holder_of = {holder.part: holder for holder in at_work}  # None: a run over the whole list
     left, found = set(pending), []
     for number, indices in enumerate(part_slices(saved.num_bytes, num_parts), 1):
         part, num_pending = f"{number}/{num_parts}", sum(index in left for index in indices)
         if num_pending:
-            holder = holder_of.get(part)
+            holder = holder_of.get(part) or holder_of.get(None)
             found.append(PartLeft(part=part, num_videos=len(indices), num_pending=num_pending, holder=holder))
     return tuple(found)
 

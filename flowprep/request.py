@@ -64,8 +64,12 @@ class Prepared:
         return part_slices(self.saved.num_bytes, num_parts)[number - 1]
 
 
-def prepare(request: Request) -> Prepared:
-    """Resolve the backend and list the dataset, or take a part's list from the store; every error of use shows here."""
+def prepare(request: Request, *, here: bool = True) -> Prepared:
+    """Resolve the backend and list the dataset, or take a part's list from the store; every error of use shows here.
+
+    Unless the work is to be done `here`, a backend that is named need not run on this machine.
+    """
+    here = here and not request.cluster
     if request.overwrite and request.run.part is not None:
         raise SettingsError(
             "--overwrite makes a store anew in one run; begin it so, or remove it by hand before --part"
@@ -73,7 +77,7 @@ def prepare(request: Request) -> Prepared:
     _check_cluster(request)
     _refuse_adopted(request.out)
     stored = None if request.overwrite else _stored_flow(request.out)
-    settings = resolved(request.settings, stored, here=not request.cluster)
+    settings = resolved(request.settings, stored, here=here)
     devices_of(settings, request.run)
     is_shared = request.run.part is not None and list_path(request.out).exists()
     if is_shared:
@@ -95,7 +99,7 @@ def prepare(request: Request) -> Prepared:
         return Prepared(settings=settings, saved=saved)
     if stored is None and (stored := _stored_flow(request.out)) is not None:
         # Listing takes a while, and another part has begun meanwhile.
-        settings = resolved(request.settings, stored, here=not request.cluster)
+        settings = resolved(request.settings, stored, here=here)
     checked = resume.check(request.out, settings, None if is_shared else saved.listing)
     return Prepared(settings=settings, saved=saved, is_shared=is_shared, checked=checked)
 

@@ -92,11 +92,18 @@ def record_list(request: Request, listener: Listener | None = None) -> SavedList
     """List the dataset and record the list in the store, anew if it has one, and do nothing else.
 
     For parts that begin together, which would each make one, and for those to come of a list that has grown or of
-    which missing files have turned up: a part takes the list that is there.
+    which missing files have turned up: a part takes the list that is there. A backend that is named need not run here.
     """
     if request.run.part is not None:
         raise SettingsError("--list-only makes the list of all parts; leave out --part")
-    with _begun(request, listener or Quiet()) as (_, prepared):
+    heard, is_new = listener or Quiet(), not resume.settings_path(request.out).exists()
+    with _begun(request, heard, here=False) as (_, prepared):
+        flow = request.settings.flow
+        if is_new and flow.backend == "auto" and flow.cpu_baseline is None and prepared.settings.store.flow:
+            heard.note(
+                f"`auto` is {prepared.settings.flow.backend} on this machine, and so for all parts; if those run "
+                "elsewhere, as on nodes with a GPU, begin the store with the --backend of theirs"
+            )
         return prepared.saved
 
 
@@ -155,9 +162,9 @@ def _stored_request(out: Path, videos: Path | str | None) -> tuple[Path, Prepare
 
 
 @contextlib.contextmanager
-def _begun(request: Request, heard: Listener) -> Iterator[tuple[Path, Prepared]]:
+def _begun(request: Request, heard: Listener, *, here: bool = True) -> Iterator[tuple[Path, Prepared]]:
     """The folder to work in, begun or continued and marked as ours, and the request with all that is resolved."""
-    prepared = prepare(request)
+    prepared = prepare(request, here=here)
     for note in prepared.saved.listing.notes:
         heard.note(note)
     part, takeover = request.run.part, request.run.takeover
@@ -175,7 +182,7 @@ def _begun(request: Request, heard: Listener) -> Iterator[tuple[Path, Prepared]]
             if request.overwrite or request.settings.flow.backend != "auto":
                 raise
             # Another run has begun the store meanwhile, and with that has decided what `auto` is.
-            prepared = _recorded(out, request, prepare(request))
+            prepared = _recorded(out, request, prepare(request, here=here))
         yield out, prepared
 
 

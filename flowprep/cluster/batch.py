@@ -54,6 +54,7 @@ def connect_batch(settings: ClusterSettings, config: ClusterConfig, folder: Path
             token,
             events,
             name=f"the cluster of {settings.num_workers} {settings.system} jobs",
+            num_expected=_minimum(settings, config.job),
             closed=lambda: _close(cluster),
         )
 
@@ -96,13 +97,18 @@ def _start(settings: ClusterSettings, config: ClusterConfig, folder: Path) -> Jo
             **_job_options(settings, job),
         )
         # `scale` would never replace a job that has ended.
-        minimum = settings.num_workers if job.minimum is None else min(job.minimum, settings.num_workers or 1)
-        cluster.adapt(minimum=minimum, maximum=settings.num_workers)
+        cluster.adapt(minimum=_minimum(settings, job), maximum=settings.num_workers)
     except (OSError, RuntimeError) as error:
         raise EngineLostError(f"a cluster of {settings.system} jobs cannot be started ({error})") from error
     except (ValueError, ImportError) as error:
         raise SettingsError(f"a cluster of {settings.system} jobs cannot be started: {error}") from error
     return cluster
+
+
+def _minimum(settings: ClusterSettings, job: JobSettings) -> int:
+    """Jobs that are there whatever there is to do."""
+    num_workers = settings.num_workers or 1
+    return num_workers if job.minimum is None else min(job.minimum, num_workers)
 
 
 def _jobqueue() -> Any:

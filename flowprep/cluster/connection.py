@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 FUNCTIONS: dict[str, Callable[[str], None]] = {"join": worker.join, "perform": worker.perform}
 _PRIORITY = {"join": 100, "perform": 0}
 _LEAVE_SECONDS = 5.0
+_LEAVING = frozenset({"closing", "closing_gracefully"})
 _LOGGERS = frozenset({"distributed", "dask_jobqueue", "tornado", "asyncio"})
 
 
@@ -69,12 +70,14 @@ class DaskConnection:
         events: Events,
         *,
         name: str = "",
+        num_expected: int = 0,
         closed: Callable[[], None] = lambda: None,
         functions: dict[str, Callable[[str], None]] | None = None,
     ) -> None:
         from distributed import Client
 
         self.name = name or f"the Dask cluster at {address}"
+        self.num_expected = num_expected
         self._closed = closed
         self._token, self._events, self._waits = token, events, waits
         self._functions = FUNCTIONS if functions is None else functions
@@ -108,6 +111,24 @@ class DaskConnection:
         except Exception as error:
             raise EngineLostError(f"the scheduler of {self.name} does not reply") from error
         return {str(address): int(num_threads) for address, num_threads in found.items()}
+
+    def has_left(self, worker: str) -> bool:
+        """See `Connection`. The scheduler keeps what it hears of a worker for an hour after that has gone."""
+        self._check()
+        try:
+            said = self._client.sync(
+                self._client.scheduler.events, topic=worker, callback_timeout=self._waits.reply_seconds
+            )
+        except Exception as error:
+            raise EngineLostError(f"the scheduler of {self.name} does not reply") from error
+        has_left = False
+        for _, event in said:
+            match event:
+                case {"action": "add-worker"}:  # of that address, one after another
+                    has_left = False
+                case {"action": "worker-status-change", "status": str(status)}:
+                    has_left = status in _LEAVING
+        return has_left
 
     def submit(self, function: str, order: str, worker: str, number: int) -> object:
         """See `Connection`."""

@@ -9,7 +9,6 @@ has the cluster to itself.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import queue
 import secrets
@@ -19,8 +18,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias, final
 
 from flowprep.childprocess import Task, Work
+from flowprep.cluster.census import Census
 from flowprep.cluster.flights import NUM_AHEAD, Connection, EngineLostError, Flight, Trouble, Worker, error_of
-from flowprep.cluster.orders import decode, done_from_json, encode, task_to_json, work_to_json
+from flowprep.cluster.orders import decode, done_from_json, encode, task_order, work_to_json
 from flowprep.cluster.verdicts import Verdicts
 from flowprep.cluster.waits import Waits
 from flowprep.errors import RunStoppedError
@@ -70,6 +70,7 @@ class Engine:
         self._flights: dict[int, Flight] = {}
         self._joining: dict[int, Worker] = {}
         self._last_sign = self._without_since = time.monotonic()
+        self._census = Census(self._waits, 0 if connection is None else connection.num_expected)
         self._next_poll = 0.0
         self._is_told = False
 
@@ -190,24 +191,28 @@ class Engine:
         """Who is there?"""
         there = self._cluster().threads_of_workers()
         gone = [self._workers.pop(address) for address in [*self._workers] if address not in there]
-        self._verdicts.num_workers_lost += sum(worker.state == "ready" for worker in gone)  # before any is judged by it
+        ready = [worker for worker in self._workers.values() if worker.state == "ready"]
+        left = {worker for worker in gone if worker.state == "ready" and self._cluster().has_left(worker.address)}
+        # Before any video is judged by it.
+        self._verdicts.num_workers_lost += sum(worker.state == "ready" for worker in gone if worker not in left)
+        self._verdicts.has_witness = bool(ready)
         for worker in gone:
-            self._lose(worker)
+            self._lose(worker, has_left=worker in left)
         for address, num_threads in there.items():
             if address not in self._workers:
                 self._workers[address] = worker = Worker(address, num_threads)
                 self._ask_to_join(worker)
             else:
                 self._workers[address].num_threads = num_threads
-        if any(worker.state == "ready" for worker in self._workers.values()):
+        self._census.look(self._workers.values())
+        if ready:
             self._without_since, self._is_told = time.monotonic(), False
         elif not self._is_at_end():
             self._wait_for_workers(time.monotonic() - self._without_since)
 
     def _wait_for_workers(self, seconds: float) -> None:
         why = "; ".join(f"{address} is refused: {text}" for address, text in [*self._obstacles.items()][-3:])
-        is_hopeless = bool(self._workers) and all(one.state == "refused" for one in self._workers.values())
-        if seconds > min(self._waits.workers_seconds, self._waits.connect_seconds if is_hopeless else 1e9):
+        if self._census.is_hopeless(self._workers.values()) or seconds > self._waits.workers_seconds:
             raise RunStoppedError(
                 f"{self._cluster().name} has had no worker that can work for {seconds:.0f} s"
                 f"{': ' + why if why else ''}; what is finished is kept, run the same command again when there are some"
@@ -234,17 +239,19 @@ class Engine:
         """It gets no more videos."""
         if worker.state != "refused":
             worker.state, worker.obstacle = "refused", obstacle
+            self._census.refuse()
             if obstacle not in self._obstacles.values():
                 self._note(f"worker {worker.address} is not used: {obstacle}")
             self._obstacles[worker.address] = obstacle
 
-    def _lose(self, worker: Worker) -> None:
-        """A worker has gone, with what it had."""
+    def _lose(self, worker: Worker, *, has_left: bool) -> None:
+        """A worker has gone, with what it had; if it `has_left` of itself, that is nobody's fault."""
         self._obstacles.pop(worker.address, None)
         self._joining = {number: one for number, one in self._joining.items() if one is not worker}
         self._drop(worker)
         for flight in [*worker.flights.values()]:
-            self._take_back(flight, "worker_lost", is_lost=flight.has_begun)
+            outcome = "worker_left" if has_left else "worker_lost"
+            self._take_back(flight, outcome, is_lost=flight.has_begun and not has_left)
 
     # -- videos out ----------------------------------------------------------------------------------------------------
 
@@ -286,6 +293,8 @@ class Engine:
             self._forget(flight)
             self._send(flight.task, flight.trouble, worker)
         if self._verdicts.suspects and ready and not self._flights and not self._unseen:
+            if self._verdicts.suspects[0][1].num_lost and self._census.is_witness_due(ready):
+                return
             worker = min(ready, key=lambda one: len(one.flights))
             self._send(*self._verdicts.suspects.popleft(), worker, is_alone=True)
 
@@ -299,15 +308,9 @@ class Engine:
             is_alone=is_alone,
             num_lost_before=self._verdicts.num_workers_lost,
         )
-        aside = trouble.aside if is_alone else None
-        order = {
-            "token": self._token,
-            "number": flight.number,
-            "work": self._work_json,
-            "idle_seconds": self._waits.idle_seconds,
-            "task": task_to_json(task),
-            "aside": None if aside is None else dataclasses.asdict(aside),
-        }
+        what = task_order(task, trouble.aside if is_alone else None)
+        common = {"token": self._token, "work": self._work_json, "idle_seconds": self._waits.idle_seconds}
+        order = {**common, "number": flight.number, **what}
         self._flights[flight.number] = worker.flights[flight.number] = flight
         flight.handle = self._cluster().submit("perform", encode(order), worker.address, flight.number)
 
@@ -344,9 +347,13 @@ class Engine:
                 self._take_back(flight, "worker_lost", is_lost=False)
             case {"event": "error", "kind": str(kind), "error": str(text)}:
                 raise error_of(kind, text)
+            case None if "KilledWorker" in error:  # a scheduler that gives up sooner than ours
+                self._poll()  # which finds the worker gone, and takes back what it had
+                if flight.number in self._flights:
+                    self._take_back(flight, "worker_lost", is_lost=flight.has_begun)
             case None if error:
                 _log.debug("%s: %s", flight.task.video.id, error)
-                if "KilledWorker" not in error and "Cancelled" not in error:
+                if "Cancelled" not in error:
                     self._refuse(flight.worker, error)
                 self._take_back(flight, "worker_lost", is_lost=False)
             case _:  # aborted, or its report has been lost

@@ -24,9 +24,16 @@ class Connection(Protocol):
     """A cluster as the engine needs it. What is submitted ends in an event, see `flowprep.cluster.engine`."""
 
     name: str
+    num_expected: int  # workers that are there sooner or later, 0 where that is not known
 
     def threads_of_workers(self) -> dict[str, int]:
         """Address to number of threads of all workers. Raises EngineLostError."""
+
+    def has_left(self, worker: str) -> bool:
+        """True if a worker that is not there any more has said that it goes: at its lifetime's end, by SIGTERM.
+
+        Raises EngineLostError.
+        """
 
     def submit(self, function: str, order: str, worker: str, number: int) -> object:
         """Have a worker do something; what is given back must be kept until it has ended. Raises EngineLostError."""

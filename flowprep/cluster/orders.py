@@ -57,6 +57,11 @@ def task_to_json(task: Task) -> dict[str, Any]:
     return {"list_index": task.list_index, "video": task.video.to_json()}
 
 
+def task_order(task: Task, aside: Attempt | None) -> dict[str, Any]:
+    """What an order to do a video says of it; `aside` is an attempt after which it was set aside."""
+    return {"task": task_to_json(task), "aside": None if aside is None else dataclasses.asdict(aside)}
+
+
 def task_from_json(data: Mapping[str, Any]) -> Task:
     """The inverse of `task_to_json`."""
     return Task(list_index=data["list_index"], video=Video.from_json(data["video"]))

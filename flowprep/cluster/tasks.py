@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import queue
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from flowprep import __version__, commit, journal
@@ -20,6 +22,10 @@ from flowprep.cluster.waits import Waits
 from flowprep.config import ALGORITHMS
 from flowprep.publisher import open_publisher
 from flowprep.supervisor import Done
+
+_MAX_RESULTS = 10_000  # that wait while the caller packs: then workers have to wait too, and commits do not pile up
+_LOOK_SECONDS = 0.5
+_BEAT_SECONDS = 3600.0
 
 
 def run_tasks(
@@ -43,7 +49,7 @@ def run_tasks(
         return  # nobody has to wait for workers
     require_dask()
     tasks = itertools.chain([first], tasks)
-    with quiet_dask(), commit.staged(work.out, "cluster", "probe") as folder:
+    with quiet_dask(), commit.staged(work.out, "cluster", "probe") as folder, _kept(folder):
         # Which others see, if they share our disk; certificates lie in it, so it is for us alone.
         os.chmod(folder, 0o700)
         probe, secret = folder / "probe", secrets.token_hex(16)
@@ -70,6 +76,25 @@ def run_tasks(
             commit.remove_leftovers(work.out)  # of workers of this machine that were killed; others do so on theirs
 
 
+@contextlib.contextmanager
+def _kept(folder: Path, beat_seconds: float = _BEAT_SECONDS) -> Iterator[None]:
+    """Keep a staging folder from being taken for left over, as it is after a week: jobs that begin then read it."""
+    end = threading.Event()
+
+    def beat() -> None:
+        while not end.wait(beat_seconds):
+            with contextlib.suppress(OSError):
+                os.utime(folder)
+
+    thread = threading.Thread(target=beat, name="cluster-folder", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+
+
 def in_thread(
     work: Work,
     tasks: Iterable[Task],
@@ -83,7 +108,7 @@ def in_thread(
 ) -> Iterator[Done]:
     """Run an engine in a thread, since packing a shard takes the caller longer than workers should wait for more."""
     abort = threading.Event()
-    results: queue.SimpleQueue[Done | BaseException | None] = queue.SimpleQueue()
+    results: queue.Queue[Done | BaseException | None] = queue.Queue(_MAX_RESULTS)
     engine = Engine(
         work,
         open_publisher(work.out, work.settings, durability=work.durability),
@@ -96,13 +121,19 @@ def in_thread(
         note=note,
     )
 
+    def put(result: Done | BaseException | None) -> None:
+        while not abort.is_set():
+            with contextlib.suppress(queue.Full):
+                results.put(result, timeout=_LOOK_SECONDS)
+                return
+
     def drive() -> None:
         try:
             for done in engine.run(tasks):
-                results.put(done)
-            results.put(None)
+                put(done)
+            put(None)
         except BaseException as error:  # noqa: BLE001 - it is raised where the results are taken
-            results.put(error)
+            put(error)
 
     thread = threading.Thread(target=drive, name="cluster", daemon=True)
     thread.start()

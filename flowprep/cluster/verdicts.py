@@ -18,14 +18,14 @@ MAX_LOST = 3
 """Workers that may die with a video before it has to wait for the end, when it is alone."""
 MAX_LOST_ALONE = 3
 """Workers that die with a video that is alone, while all others live: then it is to blame."""
-_MAX_INCONCLUSIVE = 20  # of those while others died too
+_MAX_INCONCLUSIVE = 20  # of deaths that others died at too or none was left to live, and of workers that have left
 
 
 @final
 class Verdicts:
     """Videos that are to be done `again`, `suspects` that are done at the end one at a time, and `results`.
 
-    `num_workers_lost` is told by the engine.
+    The engine tells `num_workers_lost`, and whether a worker is left that lives (`has_witness`).
     """
 
     def __init__(self, work: Work, publisher: Publisher, note: Callable[[str], None]) -> None:
@@ -34,6 +34,7 @@ class Verdicts:
         self.suspects: deque[tuple[Task, Trouble]] = deque()
         self.results: deque[Done] = deque()
         self.num_workers_lost = 0
+        self.has_witness = False
 
     def entry(self, task: Task) -> Entry | None:
         """The outcome of a video that the disk has."""
@@ -62,12 +63,13 @@ class Verdicts:
             self._judge(flight, is_lost=is_lost)
         else:
             trouble.num_lost += is_lost
-            (self.suspects if trouble.num_lost >= MAX_LOST else self.again).append((task, trouble))
+            trouble.num_inconclusive += flight.has_begun and outcome == "worker_left"
+            self._queue(self.suspects if trouble.num_lost >= MAX_LOST else self.again, task, trouble)
 
     def _judge(self, flight: Flight, *, is_lost: bool) -> None:
-        """A worker has died with a video that was alone: to blame is that, if no other worker died meanwhile."""
+        """A worker has died with a video that was alone: that is to blame, if others were there and they live."""
         task, trouble = flight.task, flight.trouble
-        if is_lost and self.num_workers_lost == flight.num_lost_before + 1:
+        if is_lost and self.has_witness and self.num_workers_lost == flight.num_lost_before + 1:
             trouble.num_lost_alone += 1
         else:
             trouble.num_inconclusive += 1
@@ -75,10 +77,18 @@ class Verdicts:
             reason = Reason("crash", f"the worker that had it alone died {MAX_LOST_ALONE} times")
             row = quarantine(self._publisher, self._work.videos, task, reason)
             self.results.append(_done(task, Entry(row, task.list_index), None, trouble))
-        elif trouble.num_inconclusive < _MAX_INCONCLUSIVE:
-            self.suspects.append((task, trouble))
         else:
-            self._note(f"{task.video.id}: workers die all the time, with it or without; it is left for another run")
+            self._queue(self.suspects, task, trouble)
+
+    def _queue(self, queue: deque[tuple[Task, Trouble]], task: Task, trouble: Trouble) -> None:
+        """It is to be done again, unless that has been so too often."""
+        if trouble.num_inconclusive < _MAX_INCONCLUSIVE:
+            queue.append((task, trouble))
+        else:
+            self._note(
+                f"{task.video.id}: {trouble.num_inconclusive} workers have died or left before it was done, which says "
+                "nothing about it; it is left for another run, with workers that live longer"
+            )
 
 
 def _done(task: Task, entry: Entry, done: Done | None, trouble: Trouble) -> Done:

@@ -25,4 +25,7 @@ class Waits(Settings):
     move_seconds: float = setting(
         2.0, "That a video waits behind another one, before an idle worker gets it at the end.", above=0
     )
+    witness_seconds: float = setting(
+        60.0, "For a second worker, before a suspect is done beside none: its death would prove nothing.", above=0
+    )
     num_restarts: int = setting(3, "Restarts in a row with nothing done in between.", minimum=0)

@@ -56,9 +56,10 @@ def perform(text: str) -> None:
     tell({"event": "begun", "number": number})
     slots = _Slots.of(order)
     counter = _FrameCounter(tell)
-    supervisor = slots.take(counter)
+    supervisor = None
     aside = None if order["aside"] is None else Attempt(**order["aside"])
     try:
+        supervisor = slots.take(counter)
         done = supervisor.perform(task_from_json(order["task"]), aside=aside)
     except SetAsideError as error:
         said: dict[str, Any] = {"event": "aside", "attempt": dataclasses.asdict(error.attempt)}
@@ -173,6 +174,7 @@ class _Slots:
         ]
         self._free: list[Supervisor] = []
         self._num_made = self._num_busy = self._num_tasks = 0
+        self._timer: threading.Timer | None = None
         self._is_closed = False
 
     @classmethod
@@ -200,19 +202,24 @@ class _Slots:
         supervisor.progress = progress
         return supervisor
 
-    def give_back(self, supervisor: Supervisor) -> None:
-        """It is free again."""
+    def give_back(self, supervisor: Supervisor | None) -> None:
+        """It is free again; None where there was none to be had."""
         with self.lock:
             self._num_busy -= 1
             keep = not self._is_closed
-            if keep:
+            if keep and supervisor is not None:
                 self._free.append(supervisor)
-                if self._num_busy == 0:
-                    timer = threading.Timer(self._idle_seconds, self._close_if_idle, [self._num_tasks])
-                    timer.daemon = True
-                    timer.start()
-        if not keep:
+            if keep and self._num_busy == 0:
+                self._wait_for_more()
+        if supervisor is not None and not keep:
             supervisor.close()
+
+    def _wait_for_more(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()  # else there would be a thread for each video of the last minute
+        self._timer = threading.Timer(self._idle_seconds, self._close_if_idle, [self._num_tasks])
+        self._timer.daemon = True
+        self._timer.start()
 
     def _close_if_idle(self, num_tasks: int) -> None:
         with self.lock:
@@ -226,6 +233,8 @@ class _Slots:
         """End the processes that are free, and let the others end after their video, or `at_once`."""
         with self.lock:
             self._is_closed = True
+            if self._timer is not None:
+                self._timer.cancel()
             free, self._free = self._free, []
             num_busy = self._num_busy
         if at_once:

@@ -17,6 +17,7 @@ from flowprep.records import Row, State, Video
 from flowprep.stores.clipfile import read_clip_entry
 from flowprep.stores.packed import PackedShard
 from flowprep.stores.places import unpacked_paths
+from flowprep.stores.replaced import read_current
 from flowprep.stores.rowfile import Entry, read_row_file
 
 
@@ -71,7 +72,7 @@ def find_unpacked(out: Path, video_id: str) -> Final | None:
         if not os.path.exists(path):
             continue
         try:
-            return Final(read(Path(path)), source)
+            return Final(read_current(Path(path), read), source)
         except (FileNotFoundError, StoreError):
             continue
     return None

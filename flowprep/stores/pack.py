@@ -30,6 +30,7 @@ from flowprep.stores.clipfile import ClipFile
 from flowprep.stores.finals import Final, find_final, find_unpacked
 from flowprep.stores.packed import PackedRows, encode_packed, file_sha256, read_packed
 from flowprep.stores.places import clip_path, next_packed_path, packed_path, shard_location, unpacked_paths
+from flowprep.stores.replaced import is_stale
 from flowprep.stores.rowfile import Entry
 from flowprep.stores.safe_h5 import disk_errors
 from flowprep.stores.shardfile import ShardFile, create_shard, read_index, unit_of
@@ -139,8 +140,9 @@ def pack_shard(
                     damaged: Path = error.args[0]
                     commit.move_aside(out, damaged, damaged.stem)
                     return False
-                except (FileNotFoundError, StoreError):
-                    if _gather(out, members, shard) == finals:
+                except (OSError, StoreError) as error:
+                    is_gone = isinstance(error, (FileNotFoundError, StoreError)) or is_stale(error)
+                    if not is_gone or _gather(out, members, shard) == finals:
                         raise
                     continue  # another packer has published the shard and deleted the commits meanwhile
                 entries = [final.entry for final in finals]

@@ -24,6 +24,7 @@ from typing import Any, final
 from flowprep.errors import StoreError
 from flowprep.records import canonical_json
 from flowprep.stores.places import next_packed_path, packed_path, shard_location
+from flowprep.stores.replaced import read_current
 from flowprep.stores.rowfile import FORMAT, Entry, entry_json, parse_entry
 
 _KIND = "flowprep-packed"
@@ -53,7 +54,7 @@ def encode_packed(file_bytes: int, file_sha256: str, entries: Sequence[Entry]) -
 
 def read_packed(path: Path) -> PackedShard:
     """The rows of a packed shard. Raises FileNotFoundError, or StoreError if the file is torn or altered."""
-    head, _, lines = path.read_bytes().partition(b"\n")
+    head, _, lines = read_current(path, Path.read_bytes).partition(b"\n")
     header = _parse_header(path, head)
     if header["lines_sha256"] != hashlib.sha256(lines).hexdigest():
         raise StoreError(f"{path} is torn or altered")
@@ -86,6 +87,10 @@ def packed_sha256(out: Path, shard: int) -> str | None:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file in hex."""
+    return read_current(path, _sha256)
+
+
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -108,7 +113,7 @@ def _fitting(out: Path, shard: int) -> dict[Path, str]:
                 fitting[path] = str(header["sha256"])
     if fitting.keys() <= {packed_path(out, shard)}:
         return fitting
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, StoreError):
         digest = file_sha256(file)
         return {path: sha256 for path, sha256 in fitting.items() if sha256 == digest}
     return {}
@@ -133,8 +138,12 @@ def _files(out: Path, shard: int) -> tuple[str, str, str]:
 
 
 def _read_header(path: Path) -> dict[str, Any]:
+    return _parse_header(path, read_current(path, _first_line))
+
+
+def _first_line(path: Path) -> bytes:
     with path.open("rb") as file:
-        return _parse_header(path, file.readline())
+        return file.readline()
 
 
 def _parse_header(path: Path, line: bytes) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from flowprep.errors import MissingDataError, StoreError
 from flowprep.records import Listing, Video, canonical_json
+from flowprep.stores.replaced import MAX_TRIES, is_stale, lost, read_current
 
 FORMAT = 1
 KIND = "flowprep-list"
@@ -92,8 +93,18 @@ def identity(video: Video) -> dict[str, Any]:
 
 def read_identities(out: Path) -> Iterator[dict[str, Any]]:
     """The `identity` of each entry, one by one. Raises MissingDataError or StoreError, see `read_list`."""
-    for data in _entries(list_path(out)):
-        yield {name: data[name] for name in ("id", "class", "label", "times")}
+    path, num_read = list_path(out), 0
+    for _ in range(MAX_TRIES):
+        try:
+            for data in itertools.islice(_entries(path), num_read, None):
+                num_read += 1
+                yield {name: data[name] for name in ("id", "class", "label", "times")}
+        except OSError as error:
+            if not is_stale(error):
+                raise
+        else:
+            return
+    raise lost(path)
 
 
 def read_list(out: Path) -> SavedList:
@@ -103,7 +114,10 @@ def read_list(out: Path) -> SavedList:
         MissingDataError: the store has none.
         StoreError: the list is damaged or of another version.
     """
-    path = list_path(out)
+    return read_current(list_path(out), _read_list)
+
+
+def _read_list(path: Path) -> SavedList:
     header = _header(path)
     try:
         entries = list(_entries(path))
@@ -137,7 +151,7 @@ def read_head(out: Path) -> tuple[int, dict[str, int]]:
 
     Takes no time, however long the list is. Raises MissingDataError or StoreError, see `read_list`.
     """
-    header = _header(list_path(out))
+    header = read_current(list_path(out), _header)
     try:
         return int(header["num_videos"]), {str(code): int(count) for code, count in header.get("problems", {}).items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -153,7 +167,7 @@ def _header(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise MissingDataError(f"there is no {path}: {path.parents[1]} is no store, or no run has begun it") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, StoreError):
+        if isinstance(error, StoreError) or is_stale(error):
             raise
         raise _damaged(path, error) from error
     assert isinstance(header, dict)
@@ -180,7 +194,7 @@ def _entries(path: Path) -> Iterator[dict[str, Any]]:
             if checksum != digest.hexdigest() or not line.endswith(b"\n") or file.read(1):
                 raise _damaged(path, "its checksum is not that of its lines")
     except (OSError, ValueError) as error:
-        if isinstance(error, StoreError):
+        if isinstance(error, StoreError) or is_stale(error):
             raise
         raise _damaged(path, error) from error
     if count != num_videos:

@@ -19,7 +19,11 @@ DRAWING = ""  # a block without a language is a tree of files, a table or a diag
 DATA = ("json", "toml")
 NEEDS_STORE = ("docs/fusion-data.md",)
 TIMEOUT_S = 280
-ARRAY = {"SLURM_JOB_ID": "1", **{f"SLURM_ARRAY_TASK_{name}": "1" for name in ("ID", "MIN", "MAX", "COUNT")}}
+ARRAY = {
+    "SLURM_JOB_ID": "1",
+    "SLURM_CPUS_PER_TASK": "1",
+    **{f"SLURM_ARRAY_TASK_{name}": "1" for name in ("ID", "MIN", "MAX", "COUNT")},
+}
 """What SLURM tells the only element of an array."""
 ELSEWHERE = ("docs/formats.md",)  # contracts/test_documents.py, which looks at the values too
 

@@ -5,7 +5,9 @@ Each test compares the store with that of an undisturbed run of one process, and
 
 from __future__ import annotations
 
+import json
 import os
+import queue
 import random
 import signal
 import threading
@@ -31,6 +33,9 @@ from helpers.dask_cluster import (
 )
 from helpers.invariants import Invariants
 from helpers.processes import children_of, eventually
+
+from flowprep.cluster.connection import DaskConnection
+from flowprep.cluster.waits import Waits
 
 NUM_VIDEOS = 12
 
@@ -146,6 +151,28 @@ def test_50_a_preempted_worker_counts_against_no_video(
     assert cluster.starts().total() <= NUM_VIDEOS + 2  # what it had in work, and what waited there
 
 
+def test_a_worker_that_goes_of_itself_is_told_from_one_that_dies(cluster: DaskCluster) -> None:
+    assert eventually(lambda: len(cluster.workers()) >= 2, seconds=PATIENCE)
+    address = json.loads(cluster.file.read_text())["address"]
+    connection = DaskConnection(address, None, Waits(), "told", queue.SimpleQueue())
+    try:
+        assert eventually(lambda: len(connection.threads_of_workers()) == 2, seconds=PATIENCE)
+        old = set(connection.threads_of_workers())
+        extra = cluster.add_worker()
+        assert eventually(lambda: len(connection.threads_of_workers()) == 3, seconds=PATIENCE)
+        (new,) = set(connection.threads_of_workers()) - old
+        extra.terminate()
+        assert eventually(lambda: new not in connection.threads_of_workers(), seconds=PATIENCE)
+        assert connection.has_left(new)
+        extra.wait(PATIENCE)
+        kill(cluster.workers()[0])
+        assert eventually(lambda: not old <= set(connection.threads_of_workers()), seconds=PATIENCE)
+        (dead,) = old - set(connection.threads_of_workers())
+        assert not connection.has_left(dead)
+    finally:
+        connection.close(at_once=True)
+
+
 def test_51_lifetimes_that_end_under_load_and_53_workers_that_come_late(
     data: tuple[Path, dict[str, bytes]], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -160,6 +187,8 @@ def test_51_lifetimes_that_end_under_load_and_53_workers_that_come_late(
         cluster.nannies = [cluster.add_worker(), cluster.add_worker()]
         disturbed.end()
         assert cluster.starts().total() <= NUM_VIDEOS + 2
+        lost = {outcome for outcomes in attempts_of(disturbed.out).values() for outcome in outcomes}
+        assert lost <= {"ok", "worker_left"}
 
 
 def test_54_a_frozen_node_that_thaws_does_no_harm(

@@ -390,6 +390,31 @@ def test_leftovers_of_others_are_removed_when_they_are_old(tmp_path: Path, monke
     assert commit.remove_leftovers(tmp_path / "no store") == 0
 
 
+def test_leftovers_are_told_by_the_whole_name_and_start_of_a_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PIDs of `gpu-11-1` say nothing of `gpu-1-11`, of another domain, or of the same machine before its last start."""
+    open_publisher(tmp_path, SHARDS)
+    monkeypatch.setattr("flowprep.commit.is_running", lambda _pid: False)
+    monkeypatch.setattr(commit, "_host", commit._host.__wrapped__)  # it is asked once a process
+    spaces = ("boot1-4026531836", "boot2-4026531836", "boot1-4026532000")
+    nodes = [(name, spaces[0]) for name in ("gpu-1-11", "gpu-11-1", "gpu-1-11.b", "GPU-1-11")]
+    made = {}
+    for node, space in [*nodes, *((nodes[0][0], space) for space in spaces[1:])]:
+        monkeypatch.setattr("flowprep.commit.platform.node", lambda node=node: node)
+        monkeypatch.setattr("flowprep.commit.pid_space", lambda space=space: space)
+        made[node, space] = commit.new_staging(tmp_path, "video", "attempt")
+    old_form = tmp_path / ".flowprep" / "staging" / "video.gpu111-4026531836-17.attempt.0123456789abcdef"
+    old_form.mkdir()
+    left = {old_form, *made.values()}
+    for (node, space), mine in made.items():
+        monkeypatch.setattr("flowprep.commit.platform.node", lambda node=node: node)
+        monkeypatch.setattr("flowprep.commit.pid_space", lambda space=space: space)
+        assert commit.remove_leftovers(tmp_path) == 1
+        left.remove(mine)
+        assert set(staged(tmp_path)) == left
+
+
 def test_staging_names_say_whose_they_are(tmp_path: Path, calls: list[tuple[str, object]]) -> None:
     whole_run(tmp_path, SHARDS)
     places = {Path(str(path)).relative_to(tmp_path) for name, path in calls if name in ("open_new", "make_folder")}

@@ -31,6 +31,7 @@ WAITS = {
     "visible_seconds": 3.0,
     "idle_seconds": 1.0,
     "move_seconds": 0.3,
+    "witness_seconds": 20.0,
 }
 TTL_SECONDS = 3
 

@@ -25,9 +25,9 @@ def make_documented_data(folder: Path) -> Path:
         denseflow(folder / "old", f"{name}/{name}_1", NUM_FRAMES)
     for name, frame in zip("ab", moving_frames(2, WIDTH, HEIGHT), strict=True):
         cv2.imwrite(str(folder / f"{name}.png"), np.ascontiguousarray(frame[..., ::-1]))
-    srun = folder / "bin" / "srun"  # SLURM's, in so far as it runs what follows its name
+    srun = folder / "bin" / "srun"  # SLURM's, in so far as it runs what follows its name and the number of cores
     srun.parent.mkdir()
-    srun.write_text('#!/bin/sh\nexec "$@"\n')
+    srun.write_text('#!/bin/sh\n[ "$1" = -c ] && shift 2\nexec "$@"\n')
     srun.chmod(0o755)
     return folder
 

@@ -84,7 +84,7 @@ def test_a_requeued_job_is_not_kept_from_its_work_by_its_former_self(
     former = Driver(tmp_path, "1/2")
     former.__enter__()
     try:
-        monkeypatch.setattr("flowprep.driver._machine", lambda: "another")
+        monkeypatch.setattr("flowprep.driver.pid_space", lambda: "another")
         with pytest.raises(SettingsError, match="is being made by"):
             Driver(tmp_path, "1/2").__enter__()
         monkeypatch.setenv("SLURM_RESTART_COUNT", "1")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flowprep import commit
 from flowprep.childprocess import Task, Work
+from flowprep.cluster import tasks
 from flowprep.cluster.engine import Engine, Events
 from flowprep.cluster.flights import EngineLostError
 from flowprep.cluster.orders import decode, done_to_json, encode, task_from_json, task_to_json, work_from_json
@@ -31,6 +35,7 @@ WAITS = Waits(
     silence_seconds=0.3,
     visible_seconds=0.1,
     move_seconds=0.05,
+    witness_seconds=0.1,
     num_restarts=3,
 )
 
@@ -59,6 +64,8 @@ class Played:
         self.largest: dict[str, int] = {}
         self.held: dict[str, set[object]] = {}
         self.name = "the played cluster"
+        self.num_expected = 0
+        self.left: set[str] = set()
 
     def connect(self, token: str, events: Events) -> Played:
         self.events, self.held = events, {}
@@ -67,6 +74,9 @@ class Played:
 
     def threads_of_workers(self) -> dict[str, int]:
         return dict(self.threads)
+
+    def has_left(self, worker: str) -> bool:
+        return worker in self.left
 
     def submit(self, function: str, order: str, worker: str, number: int) -> object:
         message = decode(order)
@@ -352,6 +362,121 @@ def test_where_all_workers_die_no_video_is_to_blame(work: Work) -> None:
     assert {done.row.state for done in course.done} == {State.FAILED}
 
 
+def test_a_worker_that_leaves_of_itself_blames_no_video(work: Work) -> None:
+    """Jobs that are shorter than a video, or preempted: it is pending, and whatever lives longer may do it."""
+    played, num_left = Played(work), 7
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        nonlocal num_left
+        if order["task"]["video"]["id"] != "v2" or not num_left:
+            cluster.do(worker, order)
+            return
+        num_left -= 1
+        cluster.say(event="begun", number=order["number"])
+        cluster.left.add(worker)
+        del cluster.threads[worker]
+        cluster.threads[f"w{len(cluster.performed) + 10}"] = 1
+
+    played.act = act
+    course = Course(work, played, 6)
+    assert (course.error, course.ids) == (None, all_of(6))
+    assert {done.row.state for done in course.done} == {State.FAILED}
+    (long,) = [done for done in course.done if done.row.id == "v2"]
+    assert [attempt.outcome for attempt in long.attempts] == ["worker_left"] * 7 + ["failed"]
+
+
+def test_a_video_that_is_longer_than_all_workers_is_left_for_another_run(work: Work) -> None:
+    played = Played(work)
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        if order["task"]["video"]["id"] != "v2":
+            cluster.do(worker, order)
+            return
+        cluster.say(event="begun", number=order["number"])
+        cluster.left.add(worker)
+        del cluster.threads[worker]
+        cluster.threads[f"w{len(cluster.performed) + 10}"] = 1
+
+    played.act = act
+    course = Course(work, played, 4)
+    assert (course.error, course.ids) == (None, ["v0", "v1", "v3"])
+    assert [note for note in course.notes if note.startswith("v2: 20 workers have died or left before it was done")]
+
+
+@pytest.mark.parametrize("others", [[], ["w2"]], ids=["one worker", "two workers"])
+def test_only_where_another_worker_lives_is_a_death_to_blame_on_a_video(work: Work, others: list[str]) -> None:
+    played = Played(work, threads=dict.fromkeys(["w1", *others], 1))
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        if order["task"]["video"]["id"] != "v1":
+            cluster.do(worker, order)
+            return
+        cluster.say(event="begun", number=order["number"])
+        del cluster.threads[worker]
+        cluster.threads[f"w{len(cluster.performed) + 10}"] = 1
+
+    played.act = act
+    course = Course(work, played, 3)
+    assert course.error is None
+    assert course.ids == (all_of(3) if others else ["v0", "v2"])
+    assert bool([note for note in course.notes if note.startswith("v1: 20 workers have died")]) is not bool(others)
+
+
+def test_workers_that_dask_gives_up_at_once_are_counted_as_lost(work: Work) -> None:
+    """A scheduler that allows no failures says that a video has killed a worker before anybody misses the worker."""
+    played = Played(work)
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        if order["task"]["video"]["id"] != "v2":
+            cluster.do(worker, order)
+            return
+        cluster.say(event="begun", number=order["number"])
+        del cluster.threads[worker]
+        cluster.end(order["number"], "KilledWorker: ...")
+        cluster.threads[f"w{len(cluster.performed) + 10}"] = 1
+
+    played.act = act
+    course = Course(work, played, 4, waits=dataclasses.replace(WAITS, poll_seconds=0.1))
+    assert (course.error, course.ids) == (None, all_of(4))
+    (bad,) = [done for done in course.done if done.row.state is State.QUARANTINED]
+    assert [attempt.outcome for attempt in bad.attempts] == ["worker_lost"] * 6
+
+
+def test_one_bad_node_does_not_end_a_run_whose_jobs_wait_in_the_queue(work: Work) -> None:
+    played = Played(work, threads={})
+    played.num_expected, played.obstacles = 3, {"w1": "it has no disk"}
+    threading.Timer(0.3, played.threads.update, [{"w1": 1}]).start()  # later than a refused one is waited for
+    threading.Timer(0.7, played.threads.update, [{"w2": 1}]).start()
+    course = Course(work, played, 3, waits=dataclasses.replace(WAITS, workers_seconds=60))
+    assert (course.error, course.ids) == (None, all_of(3))
+    assert {worker for worker, _ in played.performed} == {"w2"}
+
+
+def test_one_bad_node_does_not_end_a_run_when_the_others_are_replaced(work: Work) -> None:
+    played = Played(work, threads={"w1": 1, "w2": 1})
+    played.obstacles = {"w1": "it has no disk"}
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        cluster.do(worker, order)
+        if worker == "w2" and len(cluster.performed) > 2:
+            cluster.left.add(worker)
+            cluster.threads.pop(worker, None)
+            threading.Timer(0.6, cluster.threads.update, [{"w3": 1}]).start()
+
+    played.act = act
+    course = Course(work, played, 9, waits=dataclasses.replace(WAITS, workers_seconds=60))
+    assert (course.error, course.ids) == (None, all_of(9))
+
+
+def test_a_full_cluster_of_refused_workers_is_not_waited_for(work: Work) -> None:
+    played = Played(work, threads={})
+    played.num_expected, played.obstacles = 2, {"w1": "it has no disk", "w2": "it has no disk"}
+    threading.Timer(0.3, played.threads.update, [{"w1": 1, "w2": 1}]).start()
+    course = Course(work, played, 3, waits=dataclasses.replace(WAITS, workers_seconds=60))
+    assert isinstance(course.error, RunStoppedError)
+    assert "it has no disk" in str(course.error)
+
+
 def test_a_stop_takes_back_what_has_not_begun(work: Work) -> None:
     played, stop = Played(work), threading.Event()
 
@@ -365,6 +490,47 @@ def test_a_stop_takes_back_what_has_not_begun(work: Work) -> None:
     played.act = act
     course = Course(work, played, 20, stop=stop)
     assert (course.error, course.ids) == (None, ["v0", "v1"])
+
+
+def in_thread(work: Work, played: Played, num: int) -> Iterator[Done]:
+    return tasks.in_thread(work, tasks_of(num), played.connect, WAITS, {})
+
+
+def test_a_caller_that_is_slower_than_the_cluster_holds_it_back(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "_MAX_RESULTS", 3)
+    played = Played(work)
+    results = in_thread(work, played, 60)
+    found = [next(results)]
+    time.sleep(0.4)  # in which a cluster that is not held back does all of them
+    assert len(played.performed) < 20
+    found += results
+    assert sorted(done.row.id for done in found) == all_of(60)
+
+
+def test_a_caller_that_gives_up_is_not_waited_for(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "_MAX_RESULTS", 3)
+    results = in_thread(work, Played(work), 60)
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name == "cluster"]
+
+
+def test_the_folder_with_the_certificates_of_a_long_run_is_not_left_over(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_publisher(work.out, work.settings, durability="fast")
+    with commit.staged(work.out, "cluster", "probe") as folder:
+        commit.write_file(folder / "probe", [b"secret"], sync=False)
+        for path in (folder / "probe", folder):
+            os.utime(path, (1e9, 1e9))
+        with tasks._kept(folder, 0.05):
+            deadline = time.monotonic() + 20
+            while folder.stat().st_mtime < 1.1e9 and time.monotonic() < deadline:
+                time.sleep(0.01)
+        monkeypatch.setattr(commit, "_host", lambda: "another")
+        assert commit.remove_leftovers(work.out) == 0
+        os.utime(folder, (1e9, 1e9))
+        assert commit.remove_leftovers(work.out) == 1
 
 
 def test_orders_come_back_as_they_were(work: Work) -> None:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
+import re
 import shlex
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +17,7 @@ from helpers.command import flowprep, manifest, store_bytes
 from helpers.media import moving_frames, write_video
 
 import flowprep as library
+from flowprep.cluster.settings import ClusterSettings
 from flowprep.config import (
     DecodeSettings,
     ExtractSettings,
@@ -23,10 +30,13 @@ from flowprep.config import (
 )
 from flowprep.driver import Driver
 from flowprep.errors import MissingDataError, SettingsError
+from flowprep.journal import Journal, journal_folder, journals
+from flowprep.listener import Quiet
 from flowprep.merge import merge
 from flowprep.records import Listing
 from flowprep.request import resolved
 from flowprep.stores.savedlist import SavedList
+from flowprep.unseen import SETTLE_SECONDS
 from flowprep_cli.again import extract_command
 from flowprep_cli.extract import content_settings
 from flowprep_cli.main import cli
@@ -191,25 +201,102 @@ def test_what_is_missing_is_named_as_an_array(videos: Path, tmp_path: Path) -> N
     assert "--part slurm/6`: sbatch --array=1-2,4-6" in said.replace("\n", " ")
 
 
-def test_what_another_machine_has_just_published_is_waited_for(
-    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A client of a network disk does not see a new name for some seconds; on one machine nobody waits."""
+@pytest.fixture
+def unseen(videos: Path, tmp_path: Path) -> tuple[Path, Callable[[], None]]:
+    """A whole store of which some rows are not seen, and what makes them seen."""
     out, aside = tmp_path / "out", tmp_path / "not seen yet"
     extract(videos, out, "1/2")
     extract(videos, out, "2/2")
     rows = out / ".flowprep" / "packed" / "00001.jsonl"
     rows.rename(aside)
+    return out, lambda: aside.rename(rows) and None
+
+
+@pytest.fixture
+def elsewhere(unseen: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on, this is another machine than that which has made the store."""
+    node = f"{platform.node()}.example.org"
+    monkeypatch.setattr("flowprep.unseen.platform.node", lambda: node)
+
+
+def set_age(out: Path, seconds: float) -> None:
+    """Let all journals be written last that long ago."""
+    for path in journals(out):
+        os.utime(path, (time.time() - seconds, time.time() - seconds))
+
+
+def test_what_another_machine_has_just_published_is_waited_for(
+    unseen: tuple[Path, Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client of a network disk does not see a new name for a minute; one machine, or a store at rest, never waits."""
+    out, see = unseen
     waited: list[float] = []
+    real = time.sleep
 
     def sleep(seconds: float) -> None:
         waited.append(seconds)
-        aside.rename(rows)
+        if len(waited) == 3:
+            see()
+        real(0.001)
 
-    monkeypatch.setattr("flowprep.merge.time.sleep", sleep)
+    monkeypatch.setattr("flowprep.unseen.time.sleep", sleep)
+    node = platform.node()
     assert merge(out).num_pending == 2
     assert waited == []
-    monkeypatch.setattr("flowprep.merge.platform.node", lambda: "elsewhere.example.org")
-    assert merge(out).num_pending == 0
-    assert len(waited) == 1
-    assert waited[0] > 3
+    monkeypatch.setattr("flowprep.unseen.platform.node", lambda: f"{node}.example.org")
+    set_age(out, SETTLE_SECONDS + 10)
+    assert merge(out).num_pending == 2
+    set_age(out, 0)
+    with Driver(out, "1/2"):
+        assert merge(out).num_pending == 2
+    assert waited == []
+    notes: list[str] = []
+    monkeypatch.setattr(Quiet, "note", lambda _, text: notes.append(text))
+    merged = merge(out)
+    assert (merged.num_pending, merged.exit_code) == (0, 0)
+    assert re.search(r"2 videos have no outcome that is seen here; .* looked for again for up to [0-9]+ s$", notes[0])
+    assert len(waited) == 3
+    assert max(waited) <= 5
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_store_is_not_ended_without_what_may_be_there(
+    unseen: tuple[Path, Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, see = unseen
+    monkeypatch.setattr("flowprep.unseen._LOOK_SECONDS", 0.05)
+    threading.Timer(0.3, see).start()
+    with Driver(out, "1/2"):
+        assert merge(out, allow_missing=True, settle_seconds=30).num_pending == 0
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_what_is_missing_indeed_is_waited_for_no_longer_than_it_can_be_unseen(
+    unseen: tuple[Path, Callable[[], None]],
+) -> None:
+    out, _ = unseen
+    set_age(out, 0)
+    assert merge(out, settle_seconds=0.5).num_pending == 2
+
+
+def test_workers_of_a_cluster_are_other_machines(
+    unseen: tuple[Path, Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They write no journals; their driver, which may be this machine, does."""
+    out, see = unseen
+    monkeypatch.setattr("flowprep.unseen._LOOK_SECONDS", 0.05)
+    with Journal(journal_folder(out)) as record:
+        record.begin(run={**RunSettings().to_json(), **ClusterSettings(dask="tcp://127.0.0.1:1").to_json()})
+    threading.Timer(0.3, see).start()
+    assert merge(out, settle_seconds=30).num_pending == 0
+
+
+def test_parts_that_a_whole_run_is_at_work_on_are_not_offered(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    extract(videos, out, "1/2")
+    with Driver(out, None):
+        merged = merge(out)
+        assert [left.holder is not None for left in merged.parts] == [True]
+        result = flowprep("merge", out, "--json", expect=1)
+    assert "part 2/2: 3 of 3 videos are missing; at work: process" in result.stderr
+    assert json.loads(result.stdout)["commands"] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.command import store_bytes
@@ -15,11 +16,13 @@ from hypothesis import strategies as st
 import flowprep
 from flowprep import request, run
 from flowprep.config import ExtractSettings, FlowSettings, QuantiseSettings, ResizeSettings, RunSettings, StoreSettings
-from flowprep.errors import SettingsError
+from flowprep.errors import BackendUnavailableError, SettingsError
+from flowprep.listener import Quiet
 from flowprep.merge import merge
 from flowprep.parts import part_slices
 from flowprep.records import Listing
 from flowprep.request import Request
+from flowprep.resume import read_settings
 from flowprep.run import record_list
 from flowprep.stores.savedlist import read_list
 from flowprep.summary import Summary
@@ -192,6 +195,42 @@ def test_auto_is_what_the_first_process_made_of_it(
         assert store.settings.flow.backend == "dis"
     with pytest.raises(SettingsError, match=r"flow\.backend: dis there, farneback asked for"):
         extract(videos, out, "1/2", cheap(backend="farneback"))
+
+
+def test_a_list_is_made_where_the_backend_of_its_parts_does_not_run(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a login node without the GPU of the nodes; a part that is at work on such a machine is refused."""
+    out, real = tmp_path / "out", request.resolve
+
+    def resolve(name: str, *rest: Any, here: bool = True, **more: Any) -> tuple[str, str | None]:
+        if here and name == "native-cuda":
+            raise BackendUnavailableError("there is no GPU here")
+        return real(name, *rest, here=here, **more)
+
+    monkeypatch.setattr(request, "resolve", resolve)
+    notes: list[str] = []
+    monkeypatch.setattr(Quiet, "note", lambda _, text: notes.append(text))
+    record_list(Request(videos=videos, out=out, settings=cheap(backend="native-cuda")))
+    assert read_settings(out).flow.backend == "native-cuda"
+    for backend in ("auto", "native-cuda"):
+        with pytest.raises(BackendUnavailableError, match="no GPU here"):
+            extract(videos, out, "1/2", cheap(backend=backend))
+    assert notes == []
+
+
+def test_what_auto_is_for_all_parts_is_said_when_their_list_begins_the_store(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, notes = request.resolve, list[str]()
+    monkeypatch.setattr(request, "resolve", lambda name, *rest, **more: real("dis", *rest, **more))
+    monkeypatch.setattr(Quiet, "note", lambda _, text: notes.append(text))
+    asked = Request(videos=videos, out=tmp_path / "out", settings=cheap(backend="auto"))
+    record_list(asked)
+    (note,) = notes
+    assert note.startswith("`auto` is dis on this machine, and so for all parts")
+    record_list(asked)
+    assert len(notes) == 1
 
 
 @pytest.mark.parametrize("moment", ["sizes_of", "_recorded"])
