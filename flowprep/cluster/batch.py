@@ -167,9 +167,7 @@ def _job_options(settings: ClusterSettings, job: JobSettings) -> dict[str, Any]:
 
 
 def _walltime(text: str, system: str | None) -> str:
-    """As the batch system writes it: LSF takes HH:MM, PBS and SGE no days."""
-    if system == "slurm":
-        return text
+    """As the batch system reads it: LSF takes HH:MM, PBS and SGE no days, and HH:MM is minutes and seconds for SLURM."""
     minutes, seconds = divmod(round(walltime_seconds(text)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:02d}:{minutes:02d}" if system == "lsf" else f"{hours:02d}:{minutes:02d}:{seconds:02d}"

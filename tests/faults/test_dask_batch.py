@@ -17,6 +17,10 @@ from helpers.fake_slurm import install_slurm
 from helpers.invariants import Invariants, processes_of
 from helpers.processes import eventually
 
+from flowprep.cluster.batch import job_script
+from flowprep.cluster.configfile import ClusterConfig, JobSettings
+from flowprep.cluster.settings import ClusterSettings
+
 CONFIG = """
 [job]
 queue = "gpu"
@@ -30,7 +34,7 @@ interface = "lo"
 """
 EXPECTED = {
     "slurm": ("#SBATCH -p gpu", "#SBATCH -A physics", "#SBATCH --cpus-per-task=6", "#SBATCH --mem=19G",
-              "#SBATCH -t 1-02:00:00", "#SBATCH --gres=gpu:1", "#SBATCH --requeue"),
+              "#SBATCH -t 26:00:00", "#SBATCH --gres=gpu:1", "#SBATCH --requeue"),
     "pbs": ("#PBS -q gpu", "#PBS -A physics", "#PBS -l walltime=26:00:00", "#PBS --requeue"),
     "sge": ("#$ -q gpu", "#$ -P physics", "#$ -l h_rt=26:00:00", "#$ --requeue"),
     "lsf": ("#BSUB -q gpu", '#BSUB -P "physics"', "#BSUB -n 6", "#BSUB -W 26:00", "#BSUB --requeue"),
@@ -56,6 +60,19 @@ def test_dry_run_prints_the_script_of_a_job(system: str, tmp_path: Path) -> None
         "--interface lo",
     ):
         assert option in worker, worker
+
+
+@pytest.mark.parametrize(
+    ("system", "line"),
+    [("slurm", "#SBATCH -t 04:30:00"), ("pbs", "#PBS -l walltime=04:30:00"), ("sge", "#$ -l h_rt=04:30:00"),
+     ("lsf", "#BSUB -W 04:30")],
+)  # fmt: skip
+def test_hours_and_minutes_are_no_minutes_and_seconds(system: str, line: str) -> None:
+    """`-t 04:30` would be four and a half minutes of SLURM."""
+    job = JobSettings(walltime="04:30", cores=1)
+    script = job_script(ClusterSettings(system=system, num_workers=1), ClusterConfig(job=job))
+    assert line in script.splitlines()
+    assert "--lifetime 15600s" in script
 
 
 def test_loading_dask_jobqueue_leaves_signals_to_the_run() -> None:
