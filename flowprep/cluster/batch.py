@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
+import re
+import shlex
 import signal
 import sys
 import threading
@@ -13,12 +17,14 @@ from flowprep.cluster.configfile import ClusterConfig, JobSettings, walltime_sec
 from flowprep.cluster.connection import DaskConnection, require_dask
 from flowprep.cluster.engine import Connect, Events
 from flowprep.cluster.flights import EngineLostError
+from flowprep.cluster.jobs import Jobs, watched
 from flowprep.cluster.settings import ClusterSettings
 from flowprep.errors import SettingsError
 
 if TYPE_CHECKING:
     from dask_jobqueue.core import JobQueueCluster
 
+_log = logging.getLogger(__name__)
 _CLOSE_SECONDS = 20.0
 _DASK_SETTINGS = {
     "distributed.scheduler.allowed-failures": 1000,  # who is to blame is found out by the engine
@@ -44,9 +50,11 @@ def job_script(settings: ClusterSettings, config: ClusterConfig) -> str:
 def connect_batch(settings: ClusterSettings, config: ClusterConfig, folder: Path) -> Connect:
     """What starts a cluster of `--cluster`. `folder` is one on the shared disk that only we may read."""
     job_script(settings, config)  # refuses what is wrong before anything is started
+    if os.path.expandvars(where := str(folder.absolute())) != where:
+        raise SettingsError(f"{where} has the name of a variable in it, which jobs would replace; give another --out")
 
     def connect(token: str, events: Events) -> DaskConnection:
-        cluster = _start(settings, config, folder)
+        cluster, jobs = _start(settings, config, folder)
         return DaskConnection(
             cluster.scheduler_address,
             cluster.security,
@@ -54,14 +62,18 @@ def connect_batch(settings: ClusterSettings, config: ClusterConfig, folder: Path
             token,
             events,
             name=f"the cluster of {settings.num_workers} {settings.system} jobs",
-            closed=lambda: _close(cluster),
+            closed=lambda: _close(cluster, jobs),
+            obstacles=jobs.obstacles,
         )
 
     return connect
 
 
-def _close(cluster: JobQueueCluster) -> None:
-    """Cancel the jobs and end the scheduler, within a limit of time."""
+def _close(cluster: JobQueueCluster, jobs: Jobs) -> None:
+    """Cancel the jobs and end the scheduler, within a limit of time each."""
+    command = cluster.job_cls.cancel_command
+    if num_left := jobs.cancel(command, _CLOSE_SECONDS):
+        _log.warning("%d jobs may still be in the queue of %s; cancel them by %s", num_left, jobs.system, command)
 
     def close() -> None:
         with contextlib.suppress(Exception):  # jobs that have gone cannot be cancelled
@@ -76,8 +88,8 @@ def _close(cluster: JobQueueCluster) -> None:
                 value.close()
 
 
-def _start(settings: ClusterSettings, config: ClusterConfig, folder: Path) -> JobQueueCluster:
-    """A cluster with its scheduler, whose jobs have been asked for."""
+def _start(settings: ClusterSettings, config: ClusterConfig, folder: Path) -> tuple[JobQueueCluster, Jobs]:
+    """A cluster with its scheduler, whose jobs are being asked for, and the account of them."""
     import dask
     from distributed.security import Security
 
@@ -87,8 +99,13 @@ def _start(settings: ClusterSettings, config: ClusterConfig, folder: Path) -> Jo
     scheduler["dashboard_address"] = settings.dashboard or "127.0.0.1:0"
     if job.host is not None or job.interface is None:
         scheduler["host"] = job.host or _own_address()
+    assert settings.system is not None, "the caller has looked"
+    printed = f"in {job.log_directory}" if job.log_directory else f"where {settings.system} puts it by default"
+    jobs = Jobs(settings.system, printed, retry_seconds=config.waits.submit_seconds)
+    cluster_class = _cluster_class(settings)
     try:
-        cluster = _cluster_class(settings)(
+        cluster = cluster_class(
+            job_cls=watched(cluster_class.job_cls, jobs),
             security=Security.temporary(),
             shared_temp_directory=str(folder.absolute()),
             scheduler_options=scheduler,
@@ -102,7 +119,7 @@ def _start(settings: ClusterSettings, config: ClusterConfig, folder: Path) -> Jo
         raise EngineLostError(f"a cluster of {settings.system} jobs cannot be started ({error})") from error
     except (ValueError, ImportError) as error:
         raise SettingsError(f"a cluster of {settings.system} jobs cannot be started: {error}") from error
-    return cluster
+    return cluster, jobs
 
 
 def _jobqueue() -> Any:
@@ -150,10 +167,10 @@ def _job_options(settings: ClusterSettings, job: JobSettings) -> dict[str, Any]:
         "job_directives_skip": list(job.skip_directives),
         "job_script_prologue": list(job.prologue),
         "interface": job.interface,
-        "python": job.python,
+        "python": shlex.quote(sys.executable) if job.python is None else _word(job.python),
         "shebang": job.shebang,
         "log_directory": job.log_directory,
-        "local_directory": job.local_directory,
+        "local_directory": None if job.local_directory is None else _word(job.local_directory),
         "job_name": job.job_name,
         "worker_extra_args": arguments,
     }
@@ -166,8 +183,15 @@ def _job_options(settings: ClusterSettings, job: JobSettings) -> dict[str, Any]:
     return options
 
 
+def _word(text: str) -> str:
+    """A text as one word of the job's shell, for which $TMPDIR and the like keep their meaning."""
+    if re.fullmatch(r"[\w@%+=:,./~${}-]+", text):
+        return text
+    return '"' + re.sub(r'(["`\\])', r"\\\1", text) + '"'
+
+
 def _walltime(text: str, system: str | None) -> str:
-    """As the batch system reads it: LSF takes HH:MM, PBS and SGE no days, and HH:MM is minutes and seconds for SLURM."""
+    """As the batch system reads it: HH:MM for LSF alone, which SLURM takes for minutes and seconds; days for none."""
     minutes, seconds = divmod(round(walltime_seconds(text)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:02d}:{minutes:02d}" if system == "lsf" else f"{hours:02d}:{minutes:02d}:{seconds:02d}"

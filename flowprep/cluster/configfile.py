@@ -14,6 +14,7 @@ from flowprep.errors import MissingDataError, SettingsError
 from flowprep.settings import Settings, setting
 
 S = TypeVar("S", bound=Settings)
+_ONE_WORD = ("queue", "interface", "host", "log_directory", "job_name")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,9 @@ class JobSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         walltime_seconds(self.walltime)
+        for name in _ONE_WORD:
+            if re.search(r"\s", value := getattr(self, name) or ""):
+                raise SettingsError(f"`{name}` must be one word, since batch systems end it at a blank, got {value!r}")
 
     def lifetime(self) -> tuple[float, float]:
         """Seconds after which a worker ends, and the largest random shift of that: they must not all end at once."""

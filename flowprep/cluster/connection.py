@@ -1,4 +1,4 @@
-"""A Dask cluster as the engine sees it. Dask is imported here and in `batch`, and nowhere else."""
+"""A Dask cluster as the engine sees it. Dask is imported where it is needed, so that nothing else waits for it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ def quiet_dask() -> Iterator[None]:
 
 @final
 class DaskConnection:
-    """Implements `Connection` by a client of a scheduler at `address`. `closed` is called when it is closed."""
+    """Implements `Connection` by a client of a scheduler at `address`.
+
+    `closed` is called when it is closed, `obstacles` for what is known of workers that do not come.
+    """
 
     def __init__(
         self,
@@ -70,12 +73,13 @@ class DaskConnection:
         *,
         name: str = "",
         closed: Callable[[], None] = lambda: None,
+        obstacles: Callable[[], list[str]] = list,
         functions: dict[str, Callable[[str], None]] | None = None,
     ) -> None:
         from distributed import Client
 
         self.name = name or f"the Dask cluster at {address}"
-        self._closed = closed
+        self._closed, self._obstacles = closed, obstacles
         self._token, self._events, self._waits = token, events, waits
         self._functions = FUNCTIONS if functions is None else functions
         self._handles: dict[int, Any] = {}
@@ -108,6 +112,10 @@ class DaskConnection:
         except Exception as error:
             raise EngineLostError(f"the scheduler of {self.name} does not reply") from error
         return {str(address): int(num_threads) for address, num_threads in found.items()}
+
+    def obstacles(self) -> list[str]:
+        """See `Connection`."""
+        return self._obstacles()
 
     def submit(self, function: str, order: str, worker: str, number: int) -> object:
         """See `Connection`."""

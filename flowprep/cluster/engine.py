@@ -205,7 +205,9 @@ class Engine:
             self._wait_for_workers(time.monotonic() - self._without_since)
 
     def _wait_for_workers(self, seconds: float) -> None:
-        why = "; ".join(f"{address} is refused: {text}" for address, text in [*self._obstacles.items()][-3:])
+        absent = self._cluster().obstacles()
+        refused = [f"{address} is refused: {text}" for address, text in [*self._obstacles.items()][-3:]]
+        why = "; ".join([*refused, *absent])
         is_hopeless = bool(self._workers) and all(one.state == "refused" for one in self._workers.values())
         if seconds > min(self._waits.workers_seconds, self._waits.connect_seconds if is_hopeless else 1e9):
             raise RunStoppedError(
@@ -214,7 +216,8 @@ class Engine:
             )
         if seconds > min(_QUIET_SECONDS, self._waits.workers_seconds / 2) and not self._is_told:
             self._is_told = True
-            self._note(f"{self._cluster().name} has no worker that can work; waiting for one")
+            about = f" ({'; '.join(absent)})" if absent else ""
+            self._note(f"{self._cluster().name} has no worker that can work; waiting for one{about}")
 
     def _ask_to_join(self, worker: Worker) -> None:
         number = self._number()

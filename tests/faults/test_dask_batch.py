@@ -17,9 +17,10 @@ from helpers.fake_slurm import install_slurm
 from helpers.invariants import Invariants, processes_of
 from helpers.processes import eventually
 
-from flowprep.cluster.batch import job_script
+from flowprep.cluster.batch import connect_batch, job_script
 from flowprep.cluster.configfile import ClusterConfig, JobSettings
 from flowprep.cluster.settings import ClusterSettings
+from flowprep.errors import SettingsError
 
 CONFIG = """
 [job]
@@ -75,6 +76,23 @@ def test_hours_and_minutes_are_no_minutes_and_seconds(system: str, line: str) ->
     assert "--lifetime 15600s" in script
 
 
+def test_paths_of_a_job_are_words_of_its_shell() -> None:
+    job = JobSettings(python="/opt/my env/bin/python", local_directory="$TMPDIR/a `b`")
+    worker = job_script(ClusterSettings(system="pbs", num_workers=1), ClusterConfig(job=job)).splitlines()[-1]
+    assert worker.startswith('"/opt/my env/bin/python" -m distributed.cli.dask_worker tls://')
+    assert ' --local-directory "$TMPDIR/a \\`b\\`" --memory-limit 0 ' in worker
+    plain = JobSettings(python="~/env/bin/python", local_directory="/scratch/$USER")
+    worker = job_script(ClusterSettings(system="pbs", num_workers=1), ClusterConfig(job=plain)).splitlines()[-1]
+    assert worker.startswith("~/env/bin/python -m ")
+    assert " --local-directory /scratch/$USER --memory-limit 0 " in worker
+
+
+def test_a_store_whose_name_jobs_would_take_for_a_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOW", "elsewhere")
+    with pytest.raises(SettingsError, match=r"/data/\$FLOW has the name of a variable in it"):
+        connect_batch(ClusterSettings(system="slurm", num_workers=1), ClusterConfig(), Path("/data/$FLOW"))
+
+
 def test_loading_dask_jobqueue_leaves_signals_to_the_run() -> None:
     """It sets a handler that ends the process with exit code 0; and in a thread it could not even be loaded."""
     code = (
@@ -98,18 +116,22 @@ def listening(pid: int) -> set[str]:
 
 
 def test_jobs_do_a_run_and_one_that_dies_is_replaced(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """With TLS; nothing listens but on the interface that is named, and nothing is left at the end."""
+    """With TLS; nothing listens but on the interface that is named, and nothing is left at the end.
+
+    One job is refused at first, and the paths have blanks in them.
+    """
     folder = tmp_path_factory.mktemp("data")
     videos = make_videos(folder / "videos", [f"v{number:02d}" for number in range(12)])
     flowprep(*arguments(videos, folder / "whole", None, None))
-    commands, jobs = install_slurm(folder)
+    commands, jobs = install_slurm(folder, num_refused=1)
     counts = folder / "counts"
     counts.mkdir()
-    config, out = folder / "cluster.toml", tmp_path / "out"
-    waits = "".join(f"{name} = {value}\n" for name, value in {**WAITS, "workers_seconds": PATIENCE}.items())
+    config, out = folder / "cluster.toml", tmp_path / "my store"
+    waits = {**WAITS, "workers_seconds": PATIENCE, "submit_seconds": 1}
     config.write_text(
         '[job]\ncores = 1\nmemory = "1GB"\ninterface = "lo"\nwalltime = "01:00:00"\n'
-        f'local_directory = "{folder}/dask"\n[waits]\n{waits}'
+        f'local_directory = "{folder}/files of $USER"\n[waits]\n'
+        + "".join(f"{name} = {value}\n" for name, value in waits.items())
     )
     command = [*arguments(videos, out, None, None)[:-2], "--cluster", "slurm", "--workers", "2"]
     with Invariants(tmp_path, out) as invariants:
@@ -121,9 +143,11 @@ def test_jobs_do_a_run_and_one_that_dies_is_replaced(tmp_path: Path, tmp_path_fa
             "DASK_DISTRIBUTED__WORKER__PRELOAD": f'["{HELPERS / "cluster_preload.py"}"]',
             "COUNT_FOLDER": str(counts),
             "SLOW_SECONDS": "2",
+            "USER": "dask",
         }
         run = start_run([*command, "--cluster-config", str(config)], environment)
-        assert eventually(lambda: len(list(counts.iterdir())) >= 3, seconds=PATIENCE), run.poll()
+        assert eventually(lambda: len([*counts.iterdir()]) >= 3 or run.poll() is not None, seconds=PATIENCE)
+        assert run.poll() is None, run.communicate()
         (certificates,) = out.glob(".flowprep/staging/cluster.*")
         assert certificates.stat().st_mode & 0o777 == 0o700
         heard = {address for pid in processes_of(invariants.mark) for address in listening(pid)}
@@ -135,3 +159,18 @@ def test_jobs_do_a_run_and_one_that_dies_is_replaced(tmp_path: Path, tmp_path_fa
     assert len(list(counts.iterdir())) <= 12 + 2
     assert len(list(jobs.glob("*.sh"))) >= 3  # the third replaced the first
     assert len(list(jobs.glob("*.cancelled"))) >= 2
+    assert len(list(jobs.glob("*.refused"))) == 1
+    assert (folder / "files of dask").is_dir()
+
+
+def test_a_batch_system_that_takes_no_job_ends_the_run_at_once(tmp_path: Path) -> None:
+    videos = make_videos(tmp_path / "videos", ["v0"])
+    refusal = "invalid partition specified: gpuu"
+    commands, jobs = install_slurm(tmp_path, num_refused=99, refusal=refusal)
+    config = tmp_path / "cluster.toml"
+    config.write_text('[job]\ncores = 1\ninterface = "lo"\n')
+    command = [*arguments(videos, tmp_path / "out", None, None)[:-2], "--cluster", "slurm", "--workers", "3"]
+    environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}"}
+    said = end_run(start_run([*command, "--cluster-config", str(config)], environment), 3, seconds=PATIENCE)
+    assert f"slurm takes no job: sbatch: error: Batch job submission failed: {refusal}" in said
+    assert len(list(jobs.glob("*.refused"))) == 3
