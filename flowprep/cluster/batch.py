@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -16,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 from flowprep.cluster.configfile import ClusterConfig, JobSettings, walltime_seconds
 from flowprep.cluster.connection import DaskConnection, require_dask
 from flowprep.cluster.engine import Connect, Events
-from flowprep.cluster.flights import EngineLostError
 from flowprep.cluster.jobs import Jobs, watched
 from flowprep.cluster.settings import ClusterSettings
-from flowprep.errors import SettingsError
+from flowprep.errors import RunStoppedError, SettingsError
 
 if TYPE_CHECKING:
     from dask_jobqueue.core import JobQueueCluster
@@ -37,14 +38,38 @@ _PLACEHOLDER = "tls://<address of the scheduler>"
 
 
 def job_script(settings: ClusterSettings, config: ClusterConfig) -> str:
-    """The script of a job, with a placeholder for the address of the scheduler, which does not run yet."""
+    """The script of a job, with a placeholder for the address of the scheduler, which does not run yet.
+
+    dask-jobqueue makes the folder `log_directory` for it. Raises SettingsError where a job cannot be described.
+    """
     require_dask()
     job_class = _cluster_class(settings).job_cls
     try:
         job = job_class(_PLACEHOLDER, name="flowprep", **_job_options(settings, config.job))
     except (ValueError, TypeError) as error:
         raise SettingsError(f"a job of {settings.system} cannot be described: {error}") from error
+    except OSError as error:
+        raise SettingsError(
+            f"`log_directory` {config.job.log_directory} cannot be made ({error.strerror}); give another"
+        ) from error
     return str(job.job_script())
+
+
+def check_batch(settings: ClusterSettings, config: ClusterConfig) -> None:
+    """Refuse jobs that cannot be described or asked for from here. Raises SettingsError, and changes nothing."""
+    job_script(settings, dataclasses.replace(config, job=dataclasses.replace(config.job, log_directory=None)))
+    command, *_ = shlex.split(_cluster_class(settings).job_cls.submit_command)
+    if shutil.which(command) is None:
+        raise SettingsError(
+            f"--cluster {settings.system}: there is no command {command} here; run this where jobs are submitted"
+        )
+    if config.job.host is None and config.job.interface is not None:  # of the scheduler too
+        from distributed.utils import get_ip_interface
+
+        try:
+            get_ip_interface(config.job.interface)
+        except ValueError as error:
+            raise SettingsError(f"`interface`: {error}; name one of this host, or give `host` too") from error
 
 
 def connect_batch(settings: ClusterSettings, config: ClusterConfig, folder: Path) -> Connect:
@@ -116,7 +141,10 @@ def _start(settings: ClusterSettings, config: ClusterConfig, folder: Path) -> tu
         minimum = settings.num_workers if job.minimum is None else min(job.minimum, settings.num_workers or 1)
         cluster.adapt(minimum=minimum, maximum=settings.num_workers)
     except (OSError, RuntimeError) as error:
-        raise EngineLostError(f"a cluster of {settings.system} jobs cannot be started ({error})") from error
+        raise RunStoppedError(
+            f"the scheduler for {settings.system} jobs cannot be started here ({error}); what is finished is kept, "
+            "look at `host` and `interface` of --cluster-config and run the same command again"
+        ) from error
     except (ValueError, ImportError) as error:
         raise SettingsError(f"a cluster of {settings.system} jobs cannot be started: {error}") from error
     return cluster, jobs
@@ -128,8 +156,8 @@ def _jobqueue() -> Any:
     Loading it would take Ctrl-C from the run: it sets a handler of SIGINT that leaves with exit code 0 (version 0.9),
     and in any thread but the main one it fails with that.
     """
-    if "dask_jobqueue" in sys.modules:
-        return sys.modules["dask_jobqueue"]
+    if (loaded := sys.modules.get("dask_jobqueue")) is not None:
+        return loaded
     set_handler = signal.signal
     signal.signal = lambda *_: None
     try:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, final
 
@@ -15,12 +16,13 @@ from flowprep.cluster.flights import EngineLostError
 from flowprep.cluster.security import address_of, check_address, client_security
 from flowprep.cluster.settings import ClusterSettings
 from flowprep.cluster.waits import Waits
-from flowprep.errors import SettingsError
+from flowprep.errors import MissingDataError, SettingsError
 
 _log = logging.getLogger(__name__)
 FUNCTIONS: dict[str, Callable[[str], None]] = {"join": worker.join, "perform": worker.perform}
 _PRIORITY = {"join": 100, "perform": 0}
 _LEAVE_SECONDS = 5.0
+_LOOK_SECONDS = 0.1
 _LOGGERS = frozenset({"distributed", "dask_jobqueue", "tornado", "asyncio"})
 
 
@@ -204,15 +206,35 @@ def _error_of(future: Any) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def check_running(settings: ClusterSettings) -> str:
+    """The cluster of `--dask` as it is given. Raises SettingsError or MissingDataError where it may not be used."""
+    assert settings.dask is not None, "the caller has looked"
+    require_dask()
+    address = address_of(settings.dask)
+    check_address(address, settings)
+    client_security(address, settings)
+    return settings.dask
+
+
 def connect_running(settings: ClusterSettings, waits: Waits) -> Connect:
     """What connects with the running cluster of `--dask`. Raises SettingsError and MissingDataError at once."""
-    assert settings.dask is not None, "the caller has looked"
-    given = settings.dask
-    check_address(address_of(given), settings)
+    given = check_running(settings)
 
     def connect(token: str, events: Events) -> DaskConnection:
-        address = address_of(given)  # a scheduler that was started anew writes its file anew
+        address = _written_address(given, waits.connect_seconds)
         check_address(address, settings)
         return DaskConnection(address, client_security(address, settings), waits, token, events)
 
     return connect
+
+
+def _written_address(given: str, seconds: float) -> str:
+    """The address of a scheduler that may be about to begin anew: one that ends removes its file."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return address_of(given)
+        except (MissingDataError, SettingsError) as error:
+            if time.monotonic() > deadline:
+                raise EngineLostError(f"no Dask scheduler has written {given} for {seconds:.0f} s") from error
+        time.sleep(_LOOK_SECONDS)
