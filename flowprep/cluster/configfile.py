@@ -37,7 +37,9 @@ class JobSettings(Settings):
     log_directory: str | None = setting(None, "Folder for what jobs print.")
     local_directory: str | None = setting(None, "Folder for what Dask writes on a node.")
     job_name: str = setting("flowprep", "Name of the jobs.")
-    minimum: int | None = setting(None, "Jobs that are kept at least, for a cluster that shrinks. [default: all]")
+    minimum: int | None = setting(
+        None, "Jobs that are kept at least, for a cluster that shrinks. [default: all]", minimum=1
+    )
     lifetime_seconds: float | None = setting(
         None, "After which a worker ends by itself. [default: a little less than the walltime]", above=0
     )
