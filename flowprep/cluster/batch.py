@@ -206,6 +206,16 @@ def _job_options(settings: ClusterSettings, job: JobSettings) -> dict[str, Any]:
         options["resource_spec"] = job.resource_spec
     elif job.resource_spec is not None:
         raise SettingsError(f"`resource_spec` is for pbs and sge, not {settings.system}; use `directives`")
+    if (
+        settings.system == "sge"
+        and job.cores > 1
+        and job.resource_spec is None
+        and "-pe " not in " ".join(job.directives)
+    ):
+        raise SettingsError(
+            f"SGE gives a job one core unless it is told of more in the words of the site, and `cores` is {job.cores}; "
+            f'add the parallel environment to `directives`, such as "-pe smp {job.cores}", or give `resource_spec`'
+        )
     if settings.system == "lsf":
         options["ncpus"] = job.cores
     return options

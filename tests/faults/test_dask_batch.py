@@ -37,14 +37,15 @@ EXPECTED = {
     "slurm": ("#SBATCH -p gpu", "#SBATCH -A physics", "#SBATCH --cpus-per-task=6", "#SBATCH --mem=19G",
               "#SBATCH -t 26:00:00", "#SBATCH --gres=gpu:1", "#SBATCH --requeue"),
     "pbs": ("#PBS -q gpu", "#PBS -A physics", "#PBS -l walltime=26:00:00", "#PBS --requeue"),
-    "sge": ("#$ -q gpu", "#$ -P physics", "#$ -l h_rt=26:00:00", "#$ --requeue"),
+    "sge": ("#$ -q gpu", "#$ -P physics", "#$ -l h_rt=26:00:00", "#$ -pe smp 6", "#$ --requeue"),
     "lsf": ("#BSUB -q gpu", '#BSUB -P "physics"', "#BSUB -n 6", "#BSUB -W 26:00", "#BSUB --requeue"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("system", EXPECTED)
 def test_dry_run_prints_the_script_of_a_job(system: str, tmp_path: Path) -> None:
-    (tmp_path / "cluster.toml").write_text(CONFIG)
+    directives = '["-pe smp 6", ' if system == "sge" else "["
+    (tmp_path / "cluster.toml").write_text(CONFIG.replace("directives = [", f"directives = {directives}"))
     options = ["--cluster", system, "--workers", "3", "--cluster-config", str(tmp_path / "cluster.toml")]
     done = flowprep("extract", "--dataset", "folder", *options, "--dry-run")
     lines = done.stdout.splitlines()
@@ -74,6 +75,15 @@ def test_hours_and_minutes_are_no_minutes_and_seconds(system: str, line: str) ->
     script = job_script(ClusterSettings(system=system, num_workers=1), ClusterConfig(job=job))
     assert line in script.splitlines()
     assert "--lifetime 15600s" in script
+
+
+def test_cores_of_sge_must_be_asked_for_in_its_words() -> None:
+    """dask-jobqueue asks it for none, and one core would have eight videos at a time."""
+    settings = ClusterSettings(system="sge", num_workers=1)
+    with pytest.raises(SettingsError, match=r'`cores` is 8; add .* to `directives`, such as "-pe smp 8"'):
+        job_script(settings, ClusterConfig())
+    for job in (JobSettings(cores=1), JobSettings(resource_spec="num_proc=8"), JobSettings(directives=("-pe smp 8",))):
+        assert "#$ -N flowprep" in job_script(settings, ClusterConfig(job=job))
 
 
 def test_paths_of_a_job_are_words_of_its_shell() -> None:
