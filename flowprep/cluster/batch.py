@@ -206,19 +206,23 @@ def _job_options(settings: ClusterSettings, job: JobSettings) -> dict[str, Any]:
         options["resource_spec"] = job.resource_spec
     elif job.resource_spec is not None:
         raise SettingsError(f"`resource_spec` is for pbs and sge, not {settings.system}; use `directives`")
-    if (
-        settings.system == "sge"
-        and job.cores > 1
-        and job.resource_spec is None
-        and "-pe " not in " ".join(job.directives)
-    ):
+    if settings.system == "sge":
+        _check_cores_of_sge(job)
+    if settings.system == "lsf":
+        options["ncpus"] = job.cores
+    return options
+
+
+def _check_cores_of_sge(job: JobSettings) -> None:
+    """dask-jobqueue does not ask SGE for cores: the words for that are those of the site."""
+    import dask
+
+    spec = job.resource_spec or dask.config.get("jobqueue.sge.resource-spec", None)
+    if job.cores > 1 and spec is None and not any("-pe " in line for line in job.directives):
         raise SettingsError(
             f"SGE gives a job one core unless it is told of more in the words of the site, and `cores` is {job.cores}; "
             f'add the parallel environment to `directives`, such as "-pe smp {job.cores}", or give `resource_spec`'
         )
-    if settings.system == "lsf":
-        options["ncpus"] = job.cores
-    return options
 
 
 def _word(text: str) -> str:
