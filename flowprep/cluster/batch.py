@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -63,13 +64,24 @@ def check_batch(settings: ClusterSettings, config: ClusterConfig) -> None:
         raise SettingsError(
             f"--cluster {settings.system}: there is no command {command} here; run this where jobs are submitted"
         )
-    if config.job.host is None and config.job.interface is not None:  # of the scheduler too
-        from distributed.utils import get_ip_interface
+    _check_address(config.job)
 
-        try:
-            get_ip_interface(config.job.interface)
-        except ValueError as error:
-            raise SettingsError(f"`interface`: {error}; name one of this host, or give `host` too") from error
+
+def _check_address(job: JobSettings) -> None:
+    """Refuse a host or interface at which no scheduler can listen here."""
+    from distributed.utils import get_ip_interface
+
+    try:
+        if job.host is not None and "://" not in job.host:
+            family, *_, address = socket.getaddrinfo(job.host, 0, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family) as listener:
+                listener.bind(address)
+        elif job.host is None and job.interface is not None:
+            get_ip_interface(job.interface)
+    except OSError as error:
+        raise SettingsError(f"`host` {job.host} is no address of this machine ({error.strerror})") from error
+    except ValueError as error:
+        raise SettingsError(f"`interface`: {error}; name one of this machine, or give `host` too") from error
 
 
 def connect_batch(settings: ClusterSettings, config: ClusterConfig, folder: Path) -> Connect:
@@ -140,14 +152,22 @@ def _start(settings: ClusterSettings, config: ClusterConfig, folder: Path) -> tu
         # `scale` would never replace a job that has ended.
         minimum = settings.num_workers if job.minimum is None else min(job.minimum, settings.num_workers or 1)
         cluster.adapt(minimum=minimum, maximum=settings.num_workers)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError, ImportError) as error:
+        first = _first(error)
+        sentence = f"the scheduler for {settings.system} jobs cannot be started here ({first})"
+        if isinstance(first, (ValueError, ImportError)):
+            raise SettingsError(f"{sentence}; look at [job] of --cluster-config, and at --dashboard") from error
         raise RunStoppedError(
-            f"the scheduler for {settings.system} jobs cannot be started here ({error}); what is finished is kept, "
-            "look at `host` and `interface` of --cluster-config and run the same command again"
+            f"{sentence}; what is finished is kept, mend that and run the same command again"
         ) from error
-    except (ValueError, ImportError) as error:
-        raise SettingsError(f"a cluster of {settings.system} jobs cannot be started: {error}") from error
     return cluster, jobs
+
+
+def _first(error: BaseException) -> BaseException:
+    """What went wrong first; Dask goes on to fail at ending what has not begun."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return error
 
 
 def _jobqueue() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import queue
 import threading
@@ -209,7 +210,8 @@ def _error_of(future: Any) -> str:
 def check_running(settings: ClusterSettings) -> str:
     """The cluster of `--dask` as it is given. Raises SettingsError or MissingDataError where it may not be used."""
     assert settings.dask is not None, "the caller has looked"
-    require_dask()
+    if importlib.util.find_spec("distributed") is None:  # loading it takes a second, which what is refused need not
+        require_dask()
     address = address_of(settings.dask)
     check_address(address, settings)
     client_security(address, settings)

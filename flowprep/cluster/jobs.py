@@ -98,8 +98,8 @@ class Jobs:
         if numbers:
             more = f" and {len(numbers) - _MAX_NAMED} more" if len(numbers) > _MAX_NAMED else ""
             said.append(
-                f"of jobs {', '.join(numbers[:_MAX_NAMED])}{more} none has a worker that has joined: they are in the "
-                f"queue, or have ended before; what they print is {self._printed}"
+                f"no worker of jobs {', '.join(numbers[:_MAX_NAMED])}{more} has joined: they are in the queue, or have "
+                f"ended before; what they print is {self._printed}"
             )
         return said
 

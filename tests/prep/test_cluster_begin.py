@@ -63,6 +63,13 @@ def test_a_batch_system_that_is_not_here_is_refused(tmp_path: Path, monkeypatch:
     assert "there is no command bsub here" in refused(tmp_path, lsf)
 
 
+def test_a_host_must_be_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands, _ = install_slurm(tmp_path)
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    said = refused(tmp_path, SLURM, '[job]\nhost = "192.0.2.7"\n')
+    assert said == "`host` 192.0.2.7 is no address of this machine (Cannot assign requested address)"
+
+
 def test_an_interface_must_be_one_of_the_scheduler_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands, _ = install_slurm(tmp_path)
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")

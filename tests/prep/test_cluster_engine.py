@@ -284,13 +284,13 @@ def test_when_all_workers_are_refused_the_run_ends_with_the_reason(work: Work) -
 
 def test_what_is_known_of_workers_that_do_not_come_is_said(work: Work) -> None:
     played = Played(work, threads={})
-    played.absent = ["of jobs 7, 8 none has a worker"]
+    played.absent = ["no worker of jobs 7, 8 has joined"]
     course = Course(work, played, 2)
     assert course.notes == [
-        "the played cluster has no worker that can work; waiting for one (of jobs 7, 8 none has a worker)"
+        "the played cluster has no worker that can work; waiting for one (no worker of jobs 7, 8 has joined)"
     ]
     assert isinstance(course.error, RunStoppedError)
-    assert ": of jobs 7, 8 none has a worker; what is finished is kept" in str(course.error)
+    assert ": no worker of jobs 7, 8 has joined; what is finished is kept" in str(course.error)
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("RunStoppedError", RunStoppedError), ("StoreError", StoreError)])

@@ -60,7 +60,7 @@ def test_a_job_that_is_refused_is_asked_for_again(slurm: Callable[..., Path]) ->
         (said,) = jobs.obstacles()
         numbers = {path.stem for path in folder.glob("*.sh")}
         assert {job.job_id for job in wanted} == numbers
-        assert said.startswith("of jobs ")
+        assert said.startswith("no worker of jobs ")
         assert all(number in said for number in numbers)
         assert said.endswith("what they print is in logs")
         for job in wanted:
@@ -133,7 +133,7 @@ def test_what_is_refused_while_others_are_taken_is_said_once(caplog: pytest.LogC
     assert caplog.messages == [f"pbs did not take a job: {REFUSAL}"]
     refused, taken = jobs.obstacles()
     assert refused == f"pbs has not taken 1 of 10 jobs ({REFUSAL})"
-    assert taken.startswith("of jobs 0, 1, 2, 3, 4 and 4 more none has a worker")
+    assert taken.startswith("no worker of jobs 0, 1, 2, 3, 4 and 4 more has joined")
     assert taken.endswith("what they print is where pbs puts it by default")
 
 
