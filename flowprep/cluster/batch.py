@@ -165,9 +165,12 @@ def _start(settings: ClusterSettings, config: ClusterConfig, folder: Path) -> tu
 
 def _first(error: BaseException) -> BaseException:
     """What went wrong first; Dask goes on to fail at ending what has not begun."""
-    while (before := error.__cause__ or error.__context__) is not None:
-        error = before
-    return error
+    first, before = error, error.__cause__ or error.__context__
+    while before is not None:
+        if isinstance(before, OSError | RuntimeError | ValueError | ImportError):
+            first = before
+        before = before.__cause__ or (None if before.__suppress_context__ else before.__context__)
+    return first
 
 
 def _jobqueue() -> Any:
@@ -215,7 +218,7 @@ def _job_options(settings: ClusterSettings, job: JobSettings) -> dict[str, Any]:
         "job_directives_skip": list(job.skip_directives),
         "job_script_prologue": list(job.prologue),
         "interface": job.interface,
-        "python": shlex.quote(sys.executable) if job.python is None else _word(job.python),
+        "python": _python(job, settings.system),
         "shebang": job.shebang,
         "log_directory": job.log_directory,
         "local_directory": None if job.local_directory is None else _word(job.local_directory),
@@ -243,6 +246,15 @@ def _check_cores_of_sge(job: JobSettings) -> None:
             f"SGE gives a job one core unless it is told of more in the words of the site, and `cores` is {job.cores}; "
             f'add the parallel environment to `directives`, such as "-pe smp {job.cores}", or give `resource_spec`'
         )
+
+
+def _python(job: JobSettings, system: str | None) -> str:
+    """The Python of a job, as a word of its shell."""
+    import dask
+
+    if job.python is not None:
+        return _word(job.python)
+    return str(dask.config.get(f"jobqueue.{system}.python", None) or shlex.quote(sys.executable))
 
 
 def _word(text: str) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dask
 import psutil
 import pytest
 from helpers.command import flowprep, store_bytes
@@ -94,6 +95,8 @@ def test_paths_of_a_job_are_words_of_its_shell() -> None:
     plain = JobSettings(python="~/env/bin/python", local_directory="/scratch/$USER")
     worker = job_script(ClusterSettings(system="pbs", num_workers=1), ClusterConfig(job=plain)).splitlines()[-1]
     assert worker.startswith("~/env/bin/python -m ")
+    with dask.config.set({"jobqueue.pbs.python": "/site/python"}):
+        assert "\n/site/python -m " in job_script(ClusterSettings(system="pbs", num_workers=1), ClusterConfig())
     assert " --local-directory /scratch/$USER --memory-limit 0 " in worker
 
 
