@@ -83,10 +83,10 @@ def client_security(address: str, settings: ClusterSettings) -> Security | None:
 
     Raises MissingDataError where one is not there, SettingsError where they are of no use or none are known.
     """
-    from distributed.security import Security
-
     if not address.startswith("tls://"):
         return None
+    from distributed.security import Security
+
     for path in (settings.tls_ca, settings.tls_cert, settings.tls_key):
         if path is not None and not os.path.isfile(path):
             raise MissingDataError(f"there is no file {path} that we may see; give the certificates of the cluster")

@@ -173,6 +173,26 @@ def test_a_job_that_is_asked_for_at_the_end_is_not(slurm: Callable[..., Path]) -
     assert [*folder.glob("*.sh")] == []
 
 
+def test_a_job_that_is_just_being_taken_when_it_is_given_up_is_cancelled(
+    slurm: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = slurm(num_refused=1)
+    sbatch = tmp_path / "bin" / "sbatch"
+    slow = f'[ -d "{folder}/1.refused" ] && touch "{tmp_path}/begun" && sleep 0.3\n'
+    sbatch.write_text(sbatch.read_text().replace("#!/bin/bash\n", f"#!/bin/bash\n{slow}", 1))
+
+    async def work() -> None:
+        jobs = Jobs("slurm", "in logs", retry_seconds=0.01)
+        job = job_of(jobs, "a")
+        await job
+        await until((tmp_path / "begun").exists)
+        assert not job.job_id
+        await job.close()
+        assert (folder / f"{job.job_id}.cancelled").exists()
+
+    run(work)
+
+
 def test_bsub_may_say_what_it_has_to_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """dask-jobqueue sends it to /dev/null."""
     (tmp_path / "bsub").write_text('#!/bin/bash\necho "gpuu: No such queue. Job not submitted." >&2\nexit 255\n')
