@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flowprep import overwrite, resume
+from flowprep.cluster.batch import check_batch
 from flowprep.cluster.configfile import read_config
-from flowprep.cluster.security import address_of, check_address
+from flowprep.cluster.connection import check_running
 from flowprep.cluster.settings import ClusterSettings
 from flowprep.config import DEVICE_BACKENDS, ExtractSettings, FlowSettings, RunSettings
 from flowprep.datasets import list_videos
@@ -137,9 +138,11 @@ def _check_cluster(request: Request) -> None:
         return
     if request.run.jobs:
         raise SettingsError("--jobs is for this machine; on a cluster each thread of a worker does a video")
-    read_config(request.cluster.config_file)
+    config = read_config(request.cluster.config_file)
     if request.cluster.dask is not None:
-        check_address(address_of(request.cluster.dask), request.cluster)
+        check_running(request.cluster)
+    else:
+        check_batch(request.cluster, config)
 
 
 def shared_list(request: Request) -> SavedList:

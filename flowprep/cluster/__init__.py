@@ -2,5 +2,6 @@
 
 Dask brings tasks to workers and says who is there, and nothing more is believed of it. Which worker has which video,
 how often it may be lost, and whether anything goes on at all is decided here (`engine`), and what became of a video is
-read from the disk. The layer is the only one that imports Dask, and only `connection` and `batch` do, when needed.
+read from the disk. The layer is the only one that imports Dask: `connection`, `batch`, `jobs` and `security` do, when
+needed.
 """

@@ -14,6 +14,7 @@ from flowprep.errors import MissingDataError, SettingsError
 from flowprep.settings import Settings, setting
 
 S = TypeVar("S", bound=Settings)
+_ONE_WORD = ("queue", "interface", "host", "log_directory", "job_name")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,9 @@ class JobSettings(Settings):
     log_directory: str | None = setting(None, "Folder for what jobs print.")
     local_directory: str | None = setting(None, "Folder for what Dask writes on a node.")
     job_name: str = setting("flowprep", "Name of the jobs.")
-    minimum: int | None = setting(None, "Jobs that are kept at least, for a cluster that shrinks. [default: all]")
+    minimum: int | None = setting(
+        None, "Jobs that are kept at least, for a cluster that shrinks. [default: all]", minimum=1
+    )
     lifetime_seconds: float | None = setting(
         None, "After which a worker ends by itself. [default: a little less than the walltime]", above=0
     )
@@ -44,6 +47,9 @@ class JobSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         walltime_seconds(self.walltime)
+        for name in _ONE_WORD:
+            if re.search(r"\s", value := getattr(self, name) or ""):
+                raise SettingsError(f"`{name}` must be one word, since batch systems end it at a blank, got {value!r}")
 
     def lifetime(self) -> tuple[float, float]:
         """Seconds after which a worker ends, and the largest random shift of that: they must not all end at once."""

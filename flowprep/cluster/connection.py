@@ -1,11 +1,13 @@
-"""A Dask cluster as the engine sees it. Dask is imported here and in `batch`, and nowhere else."""
+"""A Dask cluster as the engine sees it. Dask is imported where it is needed, so that nothing else waits for it."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, final
 
@@ -15,13 +17,14 @@ from flowprep.cluster.flights import EngineLostError
 from flowprep.cluster.security import address_of, check_address, client_security
 from flowprep.cluster.settings import ClusterSettings
 from flowprep.cluster.waits import Waits
-from flowprep.errors import SettingsError
+from flowprep.errors import MissingDataError, SettingsError
 
 _log = logging.getLogger(__name__)
 FUNCTIONS: dict[str, Callable[[str], None]] = {"join": worker.join, "perform": worker.perform}
 _PRIORITY = {"join": 100, "perform": 0}
 _LEAVE_SECONDS = 5.0
 _LEAVING = frozenset({"closing", "closing_gracefully"})
+_LOOK_SECONDS = 0.1
 _LOGGERS = frozenset({"distributed", "dask_jobqueue", "tornado", "asyncio"})
 
 
@@ -59,7 +62,10 @@ def quiet_dask() -> Iterator[None]:
 
 @final
 class DaskConnection:
-    """Implements `Connection` by a client of a scheduler at `address`. `closed` is called when it is closed."""
+    """Implements `Connection` by a client of a scheduler at `address`.
+
+    `closed` is called when it is closed, `obstacles` for what is known of workers that do not come.
+    """
 
     def __init__(
         self,
@@ -72,13 +78,14 @@ class DaskConnection:
         name: str = "",
         num_expected: int = 0,
         closed: Callable[[], None] = lambda: None,
+        obstacles: Callable[[], list[str]] = list,
         functions: dict[str, Callable[[str], None]] | None = None,
     ) -> None:
         from distributed import Client
 
         self.name = name or f"the Dask cluster at {address}"
         self.num_expected = num_expected
-        self._closed = closed
+        self._closed, self._obstacles = closed, obstacles
         self._token, self._events, self._waits = token, events, waits
         self._functions = FUNCTIONS if functions is None else functions
         self._handles: dict[int, Any] = {}
@@ -129,6 +136,10 @@ class DaskConnection:
                 case {"action": "worker-status-change", "status": str(status)}:
                     has_left = status in _LEAVING
         return has_left
+
+    def obstacles(self) -> list[str]:
+        """See `Connection`."""
+        return self._obstacles()
 
     def submit(self, function: str, order: str, worker: str, number: int) -> object:
         """See `Connection`."""
@@ -217,15 +228,36 @@ def _error_of(future: Any) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def check_running(settings: ClusterSettings) -> str:
+    """The cluster of `--dask` as it is given. Raises SettingsError or MissingDataError where it may not be used."""
+    assert settings.dask is not None, "the caller has looked"
+    if importlib.util.find_spec("distributed") is None:  # loading it takes a second, which what is refused need not
+        require_dask()
+    address = address_of(settings.dask)
+    check_address(address, settings)
+    client_security(address, settings)
+    return settings.dask
+
+
 def connect_running(settings: ClusterSettings, waits: Waits) -> Connect:
     """What connects with the running cluster of `--dask`. Raises SettingsError and MissingDataError at once."""
-    assert settings.dask is not None, "the caller has looked"
-    given = settings.dask
-    check_address(address_of(given), settings)
+    given = check_running(settings)
 
     def connect(token: str, events: Events) -> DaskConnection:
-        address = address_of(given)  # a scheduler that was started anew writes its file anew
+        address = _written_address(given, waits.connect_seconds)
         check_address(address, settings)
         return DaskConnection(address, client_security(address, settings), waits, token, events)
 
     return connect
+
+
+def _written_address(given: str, seconds: float) -> str:
+    """The address of a scheduler that may be about to begin anew: one that ends removes its file."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return address_of(given)
+        except (MissingDataError, SettingsError) as error:
+            if time.monotonic() > deadline:
+                raise EngineLostError(f"no Dask scheduler has written {given} for {seconds:.0f} s") from error
+        time.sleep(_LOOK_SECONDS)

@@ -211,7 +211,9 @@ class Engine:
             self._wait_for_workers(time.monotonic() - self._without_since)
 
     def _wait_for_workers(self, seconds: float) -> None:
-        why = "; ".join(f"{address} is refused: {text}" for address, text in [*self._obstacles.items()][-3:])
+        absent = self._cluster().obstacles()
+        refused = [f"{address} is refused: {text}" for address, text in [*self._obstacles.items()][-3:]]
+        why = "; ".join([*refused, *absent])
         if self._census.is_hopeless(self._workers.values()) or seconds > self._waits.workers_seconds:
             raise RunStoppedError(
                 f"{self._cluster().name} has had no worker that can work for {seconds:.0f} s"
@@ -219,7 +221,8 @@ class Engine:
             )
         if seconds > min(_QUIET_SECONDS, self._waits.workers_seconds / 2) and not self._is_told:
             self._is_told = True
-            self._note(f"{self._cluster().name} has no worker that can work; waiting for one")
+            about = f" ({'; '.join(absent)})" if absent else ""
+            self._note(f"{self._cluster().name} has no worker that can work; waiting for one{about}")
 
     def _ask_to_join(self, worker: Worker) -> None:
         number = self._number()

@@ -35,6 +35,9 @@ class Connection(Protocol):
         Raises EngineLostError.
         """
 
+    def obstacles(self) -> list[str]:
+        """What is known of workers that do not come. Raises RunStoppedError where none ever will."""
+
     def submit(self, function: str, order: str, worker: str, number: int) -> object:
         """Have a worker do something; what is given back must be kept until it has ended. Raises EngineLostError."""
 

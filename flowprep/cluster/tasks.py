@@ -49,11 +49,14 @@ def run_tasks(
         return  # nobody has to wait for workers
     require_dask()
     tasks = itertools.chain([first], tasks)
-    with quiet_dask(), commit.staged(work.out, "cluster", "probe") as folder, _kept(folder):
-        # Which others see, if they share our disk; certificates lie in it, so it is for us alone.
-        os.chmod(folder, 0o700)
-        probe, secret = folder / "probe", secrets.token_hex(16)
-        commit.write_file(probe, [secret.encode()], sync=True)
+    with quiet_dask(), contextlib.ExitStack() as stack:
+        with commit.output_errors(work.out, video=False):
+            # Which others see, if they share our disk; certificates lie in it, so it is for us alone.
+            folder = stack.enter_context(commit.staged(work.out, "cluster", "probe"))
+            os.chmod(folder, 0o700)
+            probe, secret = folder / "probe", secrets.token_hex(16)
+            commit.write_file(probe, [secret.encode()], sync=True)
+        stack.enter_context(_kept(folder))
         introduction = {
             "version": __version__,
             "algorithms": dict(ALGORITHMS),

@@ -15,6 +15,9 @@ class Waits(Settings):
     connect_seconds: float = setting(30.0, "For a scheduler to answer at the beginning, or after it was lost.", above=0)
     reply_seconds: float = setting(30.0, "For a reply of the scheduler, before it counts as lost.", above=0)
     workers_seconds: float = setting(3600.0, "For workers, when there are none.", above=0)
+    submit_seconds: float = setting(
+        60.0, "Before a job that the batch system has not taken is asked for again; doubled each time.", above=0
+    )
     silence_seconds: float = setting(
         1800.0, "Without a finished video or frame, before the cluster counts as stuck.", above=0
     )

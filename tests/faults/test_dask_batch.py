@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dask
 import psutil
 import pytest
 from helpers.command import flowprep, store_bytes
@@ -16,6 +17,11 @@ from helpers.dask_cluster import HELPERS, PATIENCE, WAITS, arguments, end_run, m
 from helpers.fake_slurm import install_slurm
 from helpers.invariants import Invariants, processes_of
 from helpers.processes import eventually
+
+from flowprep.cluster.batch import connect_batch, job_script
+from flowprep.cluster.configfile import ClusterConfig, JobSettings
+from flowprep.cluster.settings import ClusterSettings
+from flowprep.errors import SettingsError
 
 CONFIG = """
 [job]
@@ -30,16 +36,17 @@ interface = "lo"
 """
 EXPECTED = {
     "slurm": ("#SBATCH -p gpu", "#SBATCH -A physics", "#SBATCH --cpus-per-task=6", "#SBATCH --mem=19G",
-              "#SBATCH -t 1-02:00:00", "#SBATCH --gres=gpu:1", "#SBATCH --requeue"),
+              "#SBATCH -t 26:00:00", "#SBATCH --gres=gpu:1", "#SBATCH --requeue"),
     "pbs": ("#PBS -q gpu", "#PBS -A physics", "#PBS -l walltime=26:00:00", "#PBS --requeue"),
-    "sge": ("#$ -q gpu", "#$ -P physics", "#$ -l h_rt=26:00:00", "#$ --requeue"),
+    "sge": ("#$ -q gpu", "#$ -P physics", "#$ -l h_rt=26:00:00", "#$ -pe smp 6", "#$ --requeue"),
     "lsf": ("#BSUB -q gpu", '#BSUB -P "physics"', "#BSUB -n 6", "#BSUB -W 26:00", "#BSUB --requeue"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("system", EXPECTED)
 def test_dry_run_prints_the_script_of_a_job(system: str, tmp_path: Path) -> None:
-    (tmp_path / "cluster.toml").write_text(CONFIG)
+    directives = '["-pe smp 6", ' if system == "sge" else "["
+    (tmp_path / "cluster.toml").write_text(CONFIG.replace("directives = [", f"directives = {directives}"))
     options = ["--cluster", system, "--workers", "3", "--cluster-config", str(tmp_path / "cluster.toml")]
     done = flowprep("extract", "--dataset", "folder", *options, "--dry-run")
     lines = done.stdout.splitlines()
@@ -56,6 +63,47 @@ def test_dry_run_prints_the_script_of_a_job(system: str, tmp_path: Path) -> None
         "--interface lo",
     ):
         assert option in worker, worker
+
+
+@pytest.mark.parametrize(
+    ("system", "line"),
+    [("slurm", "#SBATCH -t 04:30:00"), ("pbs", "#PBS -l walltime=04:30:00"), ("sge", "#$ -l h_rt=04:30:00"),
+     ("lsf", "#BSUB -W 04:30")],
+)  # fmt: skip
+def test_hours_and_minutes_are_no_minutes_and_seconds(system: str, line: str) -> None:
+    """`-t 04:30` would be four and a half minutes of SLURM."""
+    job = JobSettings(walltime="04:30", cores=1)
+    script = job_script(ClusterSettings(system=system, num_workers=1), ClusterConfig(job=job))
+    assert line in script.splitlines()
+    assert "--lifetime 15600s" in script
+
+
+def test_cores_of_sge_must_be_asked_for_in_its_words() -> None:
+    """dask-jobqueue asks it for none, and one core would have eight videos at a time."""
+    settings = ClusterSettings(system="sge", num_workers=1)
+    with pytest.raises(SettingsError, match=r'`cores` is 8; add .* to `directives`, such as "-pe smp 8"'):
+        job_script(settings, ClusterConfig())
+    for job in (JobSettings(cores=1), JobSettings(resource_spec="num_proc=8"), JobSettings(directives=("-pe smp 8",))):
+        assert "#$ -N flowprep" in job_script(settings, ClusterConfig(job=job))
+
+
+def test_paths_of_a_job_are_words_of_its_shell() -> None:
+    job = JobSettings(python="/opt/my env/bin/python", local_directory="$TMPDIR/a `b`")
+    worker = job_script(ClusterSettings(system="pbs", num_workers=1), ClusterConfig(job=job)).splitlines()[-1]
+    assert worker.startswith('"/opt/my env/bin/python" -m distributed.cli.dask_worker tls://')
+    assert ' --local-directory "$TMPDIR/a \\`b\\`" --memory-limit 0 ' in worker
+    plain = JobSettings(python="~/env/bin/python", local_directory="/scratch/$USER")
+    worker = job_script(ClusterSettings(system="pbs", num_workers=1), ClusterConfig(job=plain)).splitlines()[-1]
+    assert worker.startswith("~/env/bin/python -m ")
+    with dask.config.set({"jobqueue.pbs.python": "/site/python"}):
+        assert "\n/site/python -m " in job_script(ClusterSettings(system="pbs", num_workers=1), ClusterConfig())
+    assert " --local-directory /scratch/$USER --memory-limit 0 " in worker
+
+
+def test_a_store_whose_name_jobs_would_take_for_a_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOW", "elsewhere")
+    with pytest.raises(SettingsError, match=r"/data/\$FLOW has the name of a variable in it"):
+        connect_batch(ClusterSettings(system="slurm", num_workers=1), ClusterConfig(), Path("/data/$FLOW"))
 
 
 def test_loading_dask_jobqueue_leaves_signals_to_the_run() -> None:
@@ -81,18 +129,22 @@ def listening(pid: int) -> set[str]:
 
 
 def test_jobs_do_a_run_and_one_that_dies_is_replaced(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """With TLS; nothing listens but on the interface that is named, and nothing is left at the end."""
+    """With TLS; nothing listens but on the interface that is named, and nothing is left at the end.
+
+    One job is refused at first, and the paths have blanks in them.
+    """
     folder = tmp_path_factory.mktemp("data")
     videos = make_videos(folder / "videos", [f"v{number:02d}" for number in range(12)])
     flowprep(*arguments(videos, folder / "whole", None, None))
-    commands, jobs = install_slurm(folder)
+    commands, jobs = install_slurm(folder, num_refused=1)
     counts = folder / "counts"
     counts.mkdir()
-    config, out = folder / "cluster.toml", tmp_path / "out"
-    waits = "".join(f"{name} = {value}\n" for name, value in {**WAITS, "workers_seconds": PATIENCE}.items())
+    config, out = folder / "cluster.toml", tmp_path / "my store"
+    waits = {**WAITS, "workers_seconds": PATIENCE, "submit_seconds": 1}
     config.write_text(
         '[job]\ncores = 1\nmemory = "1GB"\ninterface = "lo"\nwalltime = "01:00:00"\n'
-        f'local_directory = "{folder}/dask"\n[waits]\n{waits}'
+        f'local_directory = "{folder}/files of $USER"\n[waits]\n'
+        + "".join(f"{name} = {value}\n" for name, value in waits.items())
     )
     command = [*arguments(videos, out, None, None)[:-2], "--cluster", "slurm", "--workers", "2"]
     with Invariants(tmp_path, out) as invariants:
@@ -104,9 +156,11 @@ def test_jobs_do_a_run_and_one_that_dies_is_replaced(tmp_path: Path, tmp_path_fa
             "DASK_DISTRIBUTED__WORKER__PRELOAD": f'["{HELPERS / "cluster_preload.py"}"]',
             "COUNT_FOLDER": str(counts),
             "SLOW_SECONDS": "2",
+            "USER": "dask",
         }
         run = start_run([*command, "--cluster-config", str(config)], environment)
-        assert eventually(lambda: len(list(counts.iterdir())) >= 3, seconds=PATIENCE), run.poll()
+        assert eventually(lambda: len([*counts.iterdir()]) >= 3 or run.poll() is not None, seconds=PATIENCE)
+        assert run.poll() is None, run.communicate()
         (certificates,) = out.glob(".flowprep/staging/cluster.*")
         assert certificates.stat().st_mode & 0o777 == 0o700
         heard = {address for pid in processes_of(invariants.mark) for address in listening(pid)}
@@ -118,3 +172,18 @@ def test_jobs_do_a_run_and_one_that_dies_is_replaced(tmp_path: Path, tmp_path_fa
     assert len(list(counts.iterdir())) <= 12 + 2
     assert len(list(jobs.glob("*.sh"))) >= 3  # the third replaced the first
     assert len(list(jobs.glob("*.cancelled"))) >= 2
+    assert len(list(jobs.glob("*.refused"))) == 1
+    assert (folder / "files of dask").is_dir()
+
+
+def test_a_batch_system_that_takes_no_job_ends_the_run_at_once(tmp_path: Path) -> None:
+    videos = make_videos(tmp_path / "videos", ["v0"])
+    refusal = "invalid partition specified: gpuu"
+    commands, jobs = install_slurm(tmp_path, num_refused=99, refusal=refusal)
+    config = tmp_path / "cluster.toml"
+    config.write_text('[job]\ncores = 1\ninterface = "lo"\n')
+    command = [*arguments(videos, tmp_path / "out", None, None)[:-2], "--cluster", "slurm", "--workers", "3"]
+    environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}"}
+    said = end_run(start_run([*command, "--cluster-config", str(config)], environment), 3, seconds=PATIENCE)
+    assert f"slurm takes no job: sbatch: error: Batch job submission failed: {refusal}" in said
+    assert len(list(jobs.glob("*.refused"))) == 3

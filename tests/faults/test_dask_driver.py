@@ -108,7 +108,7 @@ def test_57_two_drivers_at_once(
     videos, whole = data
     out, config = tmp_path / "out", write_config(tmp_path / "config.toml")
     with (
-        DaskCluster(tmp_path_factory.mktemp("cluster") / "dask", slow_seconds=0.5) as cluster,
+        DaskCluster(tmp_path_factory.mktemp("cluster") / "dask", slow_seconds=1.0) as cluster,
         Invariants(tmp_path, out) as invariants,
     ):
         command = arguments(videos, out, cluster, config)

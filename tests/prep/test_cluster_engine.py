@@ -56,7 +56,8 @@ class Played:
     def __init__(self, work: Work, *, threads: dict[str, int] | None = None) -> None:
         self.publisher = open_publisher(work.out, work.settings, durability="fast")
         self.threads = {"w1": 1, "w2": 1} if threads is None else threads
-        self.obstacles: dict[str, str] = {}
+        self.refusals: dict[str, str] = {}
+        self.absent: list[str] = []
         self.act: Callable[[Played, str, dict[str, Any]], None] = Played.do
         self.performed: list[tuple[str, str]] = []
         self.dropped: list[object] = []
@@ -78,10 +79,13 @@ class Played:
     def has_left(self, worker: str) -> bool:
         return worker in self.left
 
+    def obstacles(self) -> list[str]:
+        return self.absent
+
     def submit(self, function: str, order: str, worker: str, number: int) -> object:
         message = decode(order)
         if function == "join":
-            self.say(event="joined", number=number, obstacle=self.obstacles.get(worker, ""))
+            self.say(event="joined", number=number, obstacle=self.refusals.get(worker, ""))
             return number
         self.held.setdefault(worker, set()).add(number)
         self.largest[worker] = max(self.largest.get(worker, 0), len(self.held[worker]))
@@ -281,11 +285,22 @@ def test_dask_errors_are_not_the_video_s_fault(work: Work) -> None:
 
 def test_when_all_workers_are_refused_the_run_ends_with_the_reason(work: Work) -> None:
     played = Played(work)
-    played.obstacles = {"w1": "it has no disk", "w2": "it has no disk"}
+    played.refusals = {"w1": "it has no disk", "w2": "it has no disk"}
     course = Course(work, played, 2, waits=dataclasses.replace(WAITS, workers_seconds=60))
     assert isinstance(course.error, RunStoppedError)
     assert "it has no disk" in str(course.error)
     assert [note for note in course.notes if "is not used" in note] == ["worker w1 is not used: it has no disk"]
+
+
+def test_what_is_known_of_workers_that_do_not_come_is_said(work: Work) -> None:
+    played = Played(work, threads={})
+    played.absent = ["no worker of jobs 7, 8 has joined"]
+    course = Course(work, played, 2)
+    assert course.notes == [
+        "the played cluster has no worker that can work; waiting for one (no worker of jobs 7, 8 has joined)"
+    ]
+    assert isinstance(course.error, RunStoppedError)
+    assert ": no worker of jobs 7, 8 has joined; what is finished is kept" in str(course.error)
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("RunStoppedError", RunStoppedError), ("StoreError", StoreError)])

@@ -149,6 +149,10 @@ def test_a_configuration_is_read(tmp_path: Path) -> None:
         ("[job]\ngpu = 1\n", "unknown setting `gpu`; known are queue, account"),
         ('[job]\nwalltime = "1 day"\n', "`walltime` must be D-HH:MM:SS, HH:MM:SS or HH:MM, got '1 day'"),
         ("[job]\ncores = 0\n", "`cores` must be at least 1, got 0"),
+        (
+            '[job]\nlog_directory = "my logs"\n',
+            "`log_directory` must be one word, since batch",
+        ),
         ("[job]\ndirectives = [1]\n", "`directives` must be a list of texts"),
         ("[waits]\npoll_seconds = 0\n", "`poll_seconds` must be above 0"),
         ("job\n", "is no TOML"),
