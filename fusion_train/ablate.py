@@ -42,7 +42,8 @@ def ablate(store: Store, plan: AblationPlan, out: Path, *, runtime: Runtime, say
 
     Raises:
         SettingsError: `out` has another ablation than this: another store, preset or other settings.
-        RunStoppedError: The disk is full.
+        RunStoppedError: The disk is full or broken.
+        MissingDataError: Nothing can be written into `out`.
     """
     work = _Ablation(store, plan, out, runtime, say)
     work.begin()
@@ -88,7 +89,8 @@ class _Ablation:
         self.before = self._earlier()
         self.said: set[str] = set()
         self.failed_rows: dict[str, str] = {}
-        self.failed_networks: dict[Path, FlowprepError] = {}
+        self.failed_networks: dict[Path, str] = {}
+        """Sentences, not errors: those would hold the memory of the training that they come from."""
         self.runs: dict[str, list[AblationRun]] = {row.paper.name: [] for row in plan.rows}
 
     def _earlier(self) -> tuple[AblationRow, ...]:
@@ -123,7 +125,7 @@ class _Ablation:
                 if to_begin:
                     check_weights(self.store, stream.settings.model)
             except FlowprepError as error:
-                self.failed_networks |= dict.fromkeys(to_begin, error)
+                self.failed_networks |= dict.fromkeys(to_begin, str(error))
                 self.said.add(str(error))
                 self.say(f"{stream.name} cannot be trained: {error}", None)
         self.runtime.wait_for_all()
@@ -163,6 +165,7 @@ class _Ablation:
             self.said.add(str(error))
             self.failed_rows[name] = str(error)
             self.say(f"  {name} failed{', for a reason said above' if is_known else f': {error}'}", None)
+        self.runtime.release_memory()
         self.runtime.wait_for_all()
         self._write()
 
@@ -191,7 +194,7 @@ class _Ablation:
     def _train(self, network: PlannedNetwork, split: str, seed: int) -> None:
         folder = network.folder(self.out, split, seed)
         if folder in self.failed_networks:  # with the same settings it would fail again
-            raise self.failed_networks[folder]
+            raise FlowprepError(self.failed_networks[folder])
         below = [one.folder(self.out, split, seed) / NETWORK for one in network.starts_from]
         settings = network.settings_of(self.out, split, seed)
         name = f"{network.name}, split {split}, seed {seed}"
@@ -200,7 +203,7 @@ class _Ablation:
         except RunStoppedError:
             raise
         except FlowprepError as error:
-            self.failed_networks[folder] = error
+            self.failed_networks[folder] = str(error)
             raise
 
     def _scores(self, network: PlannedNetwork, row: PlannedRow, split: str, seed: int) -> list[ScoreTable]:

@@ -7,6 +7,7 @@ draws what the uninterrupted one would have drawn, and a checkpoint needs no sta
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import resource
 import sys
@@ -50,6 +51,12 @@ class Runtime:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+    def release_memory(self) -> None:
+        """Give back what nothing refers to any more, e.g. of a training that has failed."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def seed_step(self, seed: int, step: int) -> None:
         """Seed the generators of CPU and device for a step, see Note [random numbers by step]."""

@@ -16,6 +16,7 @@ from fusion_train.data.augment import network_inputs
 from fusion_train.data.batch import ClipBatch
 from fusion_train.data.maps import MapBatch
 from fusion_train.models.two_stream import Network
+from fusion_train.outage import device_memory
 from fusion_train.runtime import Runtime
 
 
@@ -105,7 +106,8 @@ class Stepper:
     """A network on its device, and its optimiser."""
 
     def __init__(self, network: Network, settings: FusionSettings, runtime: Runtime) -> None:
-        self.network = network.to(runtime.device)
+        with device_memory("take a device with more memory that is free"):
+            self.network = network.to(runtime.device)
         if settings.train.channels_last:
             for module in self.network.modules():
                 if isinstance(module, nn.Conv2d):  # maps follow the filters
@@ -115,11 +117,13 @@ class Stepper:
         self.optimiser = sgd(self.network, settings)
         self._forward = torch.compile(network.frame_logits) if settings.train.compiled else network.frame_logits
 
+    @device_memory("lower `train.videos_at_once`, or take a device with more memory that is free")
     def take(self, parts: Iterable[Part], *, number: int, rate: float) -> Step:
         """Step `number`, from 0, of `train.batch_size` clips of all processes in such parts.
 
         Raises:
             TrainingDivergedError: A loss is not finite; it names the videos.
+            DeviceMemoryError: A part does not fit into memory.
         """
         train = self.settings.train
         self.network.train()
