@@ -31,7 +31,8 @@ _KIND = "fusion-train-ablation-run"
 def ablate(store: Store, plan: AblationPlan, out: Path, *, runtime: Runtime, say: Say) -> Ablation:
     """Do what is left of a plan: first seed 0 of all rows, so that there soon is a whole table, then seed 1, ..
 
-    A row that fails is in the result with its sentence, and the others go on; the next call tries it again.
+    A row that fails is in the result with its sentence, and the others go on; the next call tries it again. Of several
+    processes all must fail at it: what fails in one alone ends them, since the others wait for it inside the row.
 
     Args:
         store: The videos.
@@ -115,6 +116,7 @@ class _Ablation:
             for split in row.splits if row.networks else ():
                 for seed in self.plan.seeds:
                     self._take_in(row, split, seed)
+        failed: list[tuple[str, str, Path]] = []
         streams = {one.name: one for row in self._to_do() for one in row.all_networks if not one.starts_from}
         for stream in streams.values():
             folders = [
@@ -125,10 +127,12 @@ class _Ablation:
                 if to_begin:
                     check_weights(self.store, stream.settings.model)
             except FlowprepError as error:
-                self.failed_networks |= dict.fromkeys(to_begin, str(error))
-                self.said.add(str(error))
-                self.say(f"{stream.name} cannot be trained: {error}", None)
-        self.runtime.wait_for_all()
+                failed += [(stream.name, str(error), folder) for folder in to_begin]
+        for name, why, folder in self.runtime.gathered(failed):  # a file may be missing on one machine alone
+            self.failed_networks.setdefault(folder, why)
+            if why not in self.said:
+                self.said.add(why)
+                self.say(f"{name} cannot be trained: {why}", None)
         self._write()
 
     def _take_in(self, row: PlannedRow, split: str, seed: int) -> None:
@@ -161,6 +165,8 @@ class _Ablation:
         except RunStoppedError:
             raise
         except FlowprepError as error:
+            if not self.runtime.all_have_failed():
+                raise
             is_known = str(error) in self.said
             self.said.add(str(error))
             self.failed_rows[name] = str(error)
