@@ -89,7 +89,7 @@ class Training:
         """One step of gradient descent.
 
         Raises:
-            TrainingDivergedError: A loss is not finite; it names the videos.
+            TrainingDivergedError: A loss or a gradient is not finite.
         """
         parts = (Part.of(batch, self.runtime.device) for batch in batches)
         taken = self.stepper.take(parts, number=self.step, rate=self.schedule.rate)
