@@ -21,6 +21,8 @@ COLUMNS = (
 """Of log.csv; a line of log.jsonl has those that are known, and the loss of each tower. `loss` and `top1` are those of
 the step's clips in training; `val_loss` and `val_top1` of held-out videos, whose scores are means over their clips."""
 
+_BOARD = "tensorboard"
+
 
 @final
 class TrainLog:
@@ -58,9 +60,10 @@ class TrainLog:
             with writing(path), path.open("a", encoding="utf-8") as file:
                 file.write(text)
         if self._board is not None:
-            for name, value in row.items():
-                if name not in ("step", "seconds") and isinstance(value, int | float):
-                    self._board.add_scalar(name, value, row["step"])
+            with writing(self._jsonl.parent / _BOARD):
+                for name, value in row.items():
+                    if name not in ("step", "seconds") and isinstance(value, int | float):
+                        self._board.add_scalar(name, value, row["step"])
 
     def __enter__(self) -> Self:
         return self
@@ -102,4 +105,5 @@ def _board(folder: Path, step: int) -> Any:
         raise BackendUnavailableError(
             "`train.tensorboard` needs TensorBoard, which is not installed: pip install 'flowprep[tensorboard]'"
         ) from error
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+    with writing(folder / _BOARD):
+        return SummaryWriter(str(folder / _BOARD), purge_step=step + 1)

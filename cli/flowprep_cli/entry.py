@@ -34,12 +34,12 @@ def leave_with(group: click.Group, name: str, *, stopped: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Exception:
-        if not _is_one_of_several():
+        if not _is_in_a_group():
             raise
         traceback.print_exc()
         code = 1
     code = code if isinstance(code, int) else 0
-    if code and _is_one_of_several():
+    if _is_in_a_group():
         # An orderly end would wait for NCCL, and that for processes which wait for this one. torchrun ends those.
         sys.stdout.flush()
         sys.stderr.flush()
@@ -47,6 +47,7 @@ def leave_with(group: click.Group, name: str, *, stopped: str) -> None:
     sys.exit(code)
 
 
-def _is_one_of_several() -> bool:
-    """Whether torchrun has started this process with others."""
-    return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
+def _is_in_a_group() -> bool:
+    """Whether this is a process of torchrun that has failed in the midst of the others."""
+    distributed = sys.modules.get("torch.distributed")  # not imported here for all the other commands
+    return distributed is not None and distributed.is_available() and bool(distributed.is_initialized())
