@@ -110,8 +110,9 @@ def test_a_row_that_fails_in_all_processes_is_named_and_what_fails_in_one_ends_i
     try:
         said = ranks[1].communicate(timeout=100)[1]
     finally:
-        ranks[0].kill()  # as torchrun does
-        ranks[0].communicate()
+        for process in ranks:  # as torchrun does
+            process.kill()
+            process.communicate()
     assert ranks[1].returncode == 4, said
     assert said.splitlines()[-1].startswith("Error: frame 3 of v_Archery_g01_c01 is damaged; `flowprep verify")
     found = {row["name"]: row for row in json.loads((out / "ablation.json").read_text())["rows"]}
