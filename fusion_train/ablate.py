@@ -31,7 +31,8 @@ _KIND = "fusion-train-ablation-run"
 def ablate(store: Store, plan: AblationPlan, out: Path, *, runtime: Runtime, say: Say) -> Ablation:
     """Do what is left of a plan: first seed 0 of all rows, so that there soon is a whole table, then seed 1, ..
 
-    A row that fails is in the result with its sentence, and the others go on; the next call tries it again.
+    A row that fails is in the result with its sentence, and the others go on; the next call tries it again. Of several
+    processes all must fail at it: what fails in one alone ends them, since the others wait for it inside the row.
 
     Args:
         store: The videos.
@@ -42,7 +43,8 @@ def ablate(store: Store, plan: AblationPlan, out: Path, *, runtime: Runtime, say
 
     Raises:
         SettingsError: `out` has another ablation than this: another store, preset or other settings.
-        RunStoppedError: The disk is full.
+        RunStoppedError: The disk is full or broken.
+        MissingDataError: Nothing can be written into `out`.
     """
     work = _Ablation(store, plan, out, runtime, say)
     work.begin()
@@ -89,7 +91,8 @@ class _Ablation:
         self.before = self._earlier()
         self.said: set[str] = set()
         self.failed_rows: dict[str, str] = {}
-        self.failed_networks: dict[Path, FlowprepError] = {}
+        self.failed_networks: dict[Path, str] = {}
+        """Sentences, not errors: those would hold the memory of the training that they come from."""
         self.runs: dict[str, list[AblationRun]] = {row.paper.name: [] for row in plan.rows}
 
     def _earlier(self) -> tuple[AblationRow, ...]:
@@ -114,6 +117,7 @@ class _Ablation:
             for split in row.splits if row.networks else ():
                 for seed in self.plan.seeds:
                     self._take_in(row, split, seed)
+        failed: list[tuple[str, str, Path]] = []
         streams = {one.name: one for row in self._to_do() for one in row.all_networks if not one.starts_from}
         for stream in streams.values():
             folders = [
@@ -124,10 +128,12 @@ class _Ablation:
                 if to_begin:
                     check_weights(self.store, stream.settings.model)
             except FlowprepError as error:
-                self.failed_networks |= dict.fromkeys(to_begin, error)
-                self.said.add(str(error))
-                self.say(f"{stream.name} cannot be trained: {error}", None)
-        self.runtime.wait_for_all()
+                failed += [(stream.name, str(error), folder) for folder in to_begin]
+        for name, why, folder in self.runtime.gathered(failed):  # a file may be missing on one machine alone
+            self.failed_networks.setdefault(folder, why)
+            if why not in self.said:
+                self.said.add(why)
+                self.say(f"{name} cannot be trained: {why}", None)
         self._write()
 
     def _take_in(self, row: PlannedRow, split: str, seed: int) -> None:
@@ -160,10 +166,13 @@ class _Ablation:
         except RunStoppedError:
             raise
         except FlowprepError as error:
+            if not self.runtime.all_have_failed():
+                raise
             is_known = str(error) in self.said
             self.said.add(str(error))
             self.failed_rows[name] = str(error)
             self.say(f"  {name} failed{', for a reason said above' if is_known else f': {error}'}", None)
+        self.runtime.release_memory()
         self.runtime.wait_for_all()
         self._write()
 
@@ -192,7 +201,7 @@ class _Ablation:
     def _train(self, network: PlannedNetwork, split: str, seed: int) -> None:
         folder = network.folder(self.out, split, seed)
         if folder in self.failed_networks:  # with the same settings it would fail again
-            raise self.failed_networks[folder]
+            raise FlowprepError(self.failed_networks[folder])
         below = [one.folder(self.out, split, seed) / NETWORK for one in network.starts_from]
         settings = network.settings_of(self.out, split, seed)
         name = f"{network.name}, split {split}, seed {seed}"
@@ -201,7 +210,7 @@ class _Ablation:
         except RunStoppedError:
             raise
         except FlowprepError as error:
-            self.failed_networks[folder] = error
+            self.failed_networks[folder] = str(error)
             raise
 
     def _scores(self, network: PlannedNetwork, row: PlannedRow, split: str, seed: int) -> list[ScoreTable]:

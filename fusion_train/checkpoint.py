@@ -24,6 +24,7 @@ from flowprep.errors import MissingDataError, StoreError
 from flowprep.records import canonical_json
 from flowprep.stores import Store, find_manifest
 from fusion_train.config import FusionSettings
+from fusion_train.outage import writing
 
 FORMAT = 1
 _KIND = "fusion-train-checkpoint"
@@ -49,7 +50,7 @@ class Checkpoint:
     initial: Mapping[str, str] | None = None
 
     def save(self, path: Path) -> None:
-        """Write the file."""
+        """Write the file. Raises as `whole_file`."""
         content = {
             "kind": _KIND,
             "format": FORMAT,
@@ -99,17 +100,24 @@ class Checkpoint:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that gets its name when all is written and on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A file that gets its name when all is written and on the disk; if the block raises, it is removed.
+
+    Raises:
+        RunStoppedError: The disk is full or broken.
+        MissingDataError: Nothing can be written there.
+    """
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with unfinished.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # its folder may not be one
+            unfinished.unlink()
 
 
 def file_sha256(path: Path) -> str:

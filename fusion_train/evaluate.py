@@ -28,6 +28,7 @@ from fusion_train.data.splits import num_seen, read_parts
 from fusion_train.frozen import give_maps
 from fusion_train.models.build import new_network
 from fusion_train.models.two_stream import Network
+from fusion_train.outage import device_memory
 from fusion_train.runtime import Runtime
 from fusion_train.scores import ScoreTable
 from fusion_train.training import streams_of
@@ -36,6 +37,7 @@ PARTS = ("test", "validation")
 Scores = dict[str, NDArray[np.float32]]
 
 
+@device_memory("lower `evaluate.clips_at_once`, or take a device with more memory that is free")
 @torch.no_grad()
 def score(network: Network, dataset: ClipDataset, settings: EvaluateSettings, runtime: Runtime) -> dict[str, Scores]:
     """By tower, the scores (C,) of each video of the data set by id: on every process, those of all.

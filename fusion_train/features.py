@@ -96,19 +96,11 @@ class FeatureTable:
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write a `.npz` without pickle, which appears whole. Raises MissingDataError where that cannot be."""
+        """Write a `.npz` without pickle, which appears whole. Raises as `checkpoint.whole_file`."""
         head = {"kind": _KIND, "format": FORMAT, "layer": self.layer, "checkpoint_sha256": self.checkpoint_sha256,
                 "origin": dict(self.origin)}  # fmt: skip
-        try:
-            with whole_file(path) as file:
-                np.savez(
-                    file,
-                    head=np.array(canonical_json(head)),
-                    ids=np.array(self.ids, np.str_),
-                    features=self.features,
-                )
-        except OSError as error:
-            raise MissingDataError(f"{path} cannot be written: {error.strerror or error}") from error
+        with whole_file(path) as file:
+            np.savez(file, head=np.array(canonical_json(head)), ids=np.array(self.ids, np.str_), features=self.features)
 
     @classmethod
     def load(cls, path: Path) -> FeatureTable:

@@ -110,7 +110,9 @@ def _test_seconds(
     network: Network, store: Store, ids: Sequence[str], settings: FusionSettings, runtime: Runtime
 ) -> float:
     """Of a whole list of videos, from one video: its inputs, and one of its clips. Decoding runs ahead in threads."""
-    dataset = ClipDataset(store, ids[:1], settings.data, streams=streams_of(settings.model))
+    streams = streams_of(settings.model)
+    videos = ClipDataset(store, ids, settings.data, streams=streams).videos  # without those that are too short
+    dataset = ClipDataset(store, [videos[0].id], settings.data, streams=streams)
     (batch,) = ClipLoader(dataset, batch_size=1, training=False, num_threads=settings.evaluate.num_threads)
     start = time.perf_counter()
     rgb, flow = network_inputs(batch, runtime.device)
@@ -125,7 +127,7 @@ def _test_seconds(
         runtime.synchronise()
         taken.append(time.perf_counter() - start)
     network.train()
-    return (inputs + min(taken) * len(batch)) * len(ids) / runtime.world_size
+    return (inputs + min(taken) * len(batch)) * len(videos) / runtime.world_size
 
 
 def _measured(network: Network, dataset: ClipDataset, settings: FusionSettings, runtime: Runtime) -> tuple[float, int]:
@@ -143,7 +145,7 @@ def _measured(network: Network, dataset: ClipDataset, settings: FusionSettings, 
 def _seconds_a_step(
     network: Network, dataset: ClipDataset, settings: FusionSettings, runtime: Runtime, at_once: int
 ) -> float:
-    """Of so many videos a process; the first step is not counted."""
+    """Of so many videos a process, in the slowest one; the first step is not counted."""
     small = dataclasses.replace(settings.train, batch_size=at_once * runtime.world_size, videos_at_once=at_once)
     training = Training(network, dataset, dataclasses.replace(settings, train=small), runtime)
     training.begin_epoch()
@@ -152,4 +154,4 @@ def _seconds_a_step(
         start = time.perf_counter()
         training.take_step(batches)  # ends with the losses on the CPU, so all is computed
         taken.append(time.perf_counter() - start)
-    return statistics.fmean(taken[1:] or taken)
+    return float(max(runtime.gathered([statistics.fmean(taken[1:] or taken)])))  # all decide alike on what follows

@@ -169,5 +169,8 @@ def ranks_of(table: ScoreTable) -> NDArray[np.int64]:
 def _sign_test(num_first: int, num_second: int) -> float:
     """Two-sided p-value of a split of fair coin tosses."""
     num, fewer = num_first + num_second, min(num_first, num_second)
-    tail = sum(math.comb(num, k) for k in range(fewer + 1))
+    tail, ways = 0, 1  # `ways` to choose k of num: exact, each from the one before
+    for k in range(fewer + 1):
+        tail += ways
+        ways = ways * (num - k) // (k + 1)
     return min(1.0, float(2 * tail / 2**num))

@@ -36,6 +36,7 @@ from fusion_train.data.augment import network_inputs
 from fusion_train.data.canvas import Canvases
 from fusion_train.data.loader import decoded_batch
 from fusion_train.late_fusion import softmax
+from fusion_train.outage import device_memory
 from fusion_train.predict import Prediction, Predictor
 
 NUM_TIMES = 60
@@ -60,6 +61,7 @@ class Running:
         return np.array([np.interp(time, self.times, column) for column in self.probabilities.T])
 
 
+@device_memory("take a device with more memory that is free")
 @torch.no_grad()
 def running(predictor: Predictor, stores: Sequence[Store], video_id: str, *, num_times: int = NUM_TIMES) -> Running:
     """What the networks say of clips around up to `num_times` times, evenly from the first frame to the last."""

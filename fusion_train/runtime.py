@@ -7,29 +7,38 @@ draws what the uninterrupted one would have drawn, and a checkpoint needs no sta
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import resource
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from flowprep.errors import SettingsError
 from fusion_train import reduction
 from fusion_train.data.draws import Draws
+from fusion_train.meeting import Meeting
+
+_T = TypeVar("_T")
+_PATIENCE_SECONDS = 30.0
+"""What processes that fail for the same reason may be apart."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """This process among `world_size`, and its device."""
+    """This process among `world_size`, and its device; with others there is a `meeting`."""
 
     device: torch.device
     rank: int = 0
     world_size: int = 1
+    meeting: Meeting | None = None
 
     @property
     def is_main(self) -> bool:
@@ -50,6 +59,12 @@ class Runtime:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+    def release_memory(self) -> None:
+        """Give back what nothing refers to any more, e.g. of a training that has failed."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def seed_step(self, seed: int, step: int) -> None:
         """Seed the generators of CPU and device for a step, see Note [random numbers by step]."""
@@ -79,6 +94,17 @@ class Runtime:
         distributed.all_gather_object(parts, rows)
         return [row for part in parts for row in part]
 
+    def of_first(self, work: Callable[[], _T]) -> _T:
+        """What `work` gives or raises in the first process, in all of them, however long it takes: plain JSON.
+
+        `work` must not use what all processes do together.
+        """
+        return work() if self.meeting is None else self.meeting.of_first(work)
+
+    def all_have_failed(self) -> bool:
+        """Whether what has failed here has failed in all processes, so that they can go on together."""
+        return self.meeting is None or self.meeting.all_have_failed(seconds=_PATIENCE_SECONDS)
+
     def wait_for_all(self) -> None:
         """Return when all processes are here, so that what the first has written is seen by the others."""
         if self.world_size > 1:
@@ -88,6 +114,9 @@ class Runtime:
 @contextlib.contextmanager
 def started(device: str = "auto", *, deterministic: bool = False) -> Iterator[Runtime]:
     """The runtime of this process; under torchrun it meets the others (nccl on CUDA, gloo elsewhere).
+
+    If the block raises, the process group is left as it is: an orderly end would wait for processes that wait for this
+    one. The process must then end; torchrun ends the others.
 
     Raises:
         SettingsError: The device is unknown or not here.
@@ -100,13 +129,18 @@ def started(device: str = "auto", *, deterministic: bool = False) -> Iterator[Ru
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     with _determinism(deterministic):
-        if world_size > 1:
-            distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-        try:
-            yield Runtime(device=chosen, rank=rank, world_size=world_size)
-        finally:
-            if world_size > 1:
-                distributed.destroy_process_group()
+        if world_size == 1:
+            yield Runtime(device=chosen)
+            return
+        store, _, _ = next(rendezvous("env://", rank, world_size))
+        distributed.init_process_group(
+            "nccl" if chosen.type == "cuda" else "gloo",
+            store=PrefixStore("group", store),
+            rank=rank,
+            world_size=world_size,
+        )
+        yield Runtime(device=chosen, rank=rank, world_size=world_size, meeting=Meeting(store, rank, world_size))
+        distributed.destroy_process_group()
 
 
 def _device(name: str, local_rank: int) -> torch.device:

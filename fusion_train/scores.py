@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from flowprep.errors import MissingDataError, StoreError
 from flowprep.records import canonical_json
+from fusion_train.outage import writing
 
 FORMAT = 1
 _KIND = "fusion-train-scores"
@@ -84,7 +85,7 @@ class ScoreTable:
         )
 
     def save(self, path: Path) -> None:
-        """Write the table; the file appears whole."""
+        """Write the table; the file appears whole. Raises RunStoppedError or MissingDataError where it cannot be."""
         head = {
             "kind": _KIND,
             "format": FORMAT,
@@ -93,10 +94,11 @@ class ScoreTable:
             "manifest_sha256": self.manifest_sha256,
             "origin": dict(self.origin),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            with unfinished.open("xb") as file:
+            with writing(path), unfinished.open("xb") as file:
                 np.savez(
                     file,
                     head=np.array(canonical_json(head)),

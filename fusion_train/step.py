@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import get_total_norm
 
 from flowprep.errors import FlowprepError
 from fusion_train.config import FusionSettings
@@ -16,11 +17,12 @@ from fusion_train.data.augment import network_inputs
 from fusion_train.data.batch import ClipBatch
 from fusion_train.data.maps import MapBatch
 from fusion_train.models.two_stream import Network
+from fusion_train.outage import device_memory
 from fusion_train.runtime import Runtime
 
 
 class TrainingDivergedError(FlowprepError, ArithmeticError):
-    """The loss is not finite; the weights are still those before the step."""
+    """The loss or a gradient is not finite; the weights are still those before the step."""
 
 
 @final
@@ -105,7 +107,8 @@ class Stepper:
     """A network on its device, and its optimiser."""
 
     def __init__(self, network: Network, settings: FusionSettings, runtime: Runtime) -> None:
-        self.network = network.to(runtime.device)
+        with device_memory("take a device with more memory that is free"):
+            self.network = network.to(runtime.device)
         if settings.train.channels_last:
             for module in self.network.modules():
                 if isinstance(module, nn.Conv2d):  # maps follow the filters
@@ -115,11 +118,14 @@ class Stepper:
         self.optimiser = sgd(self.network, settings)
         self._forward = torch.compile(network.frame_logits) if settings.train.compiled else network.frame_logits
 
+    @device_memory("lower `train.videos_at_once`, or take a device with more memory that is free")
     def take(self, parts: Iterable[Part], *, number: int, rate: float) -> Step:
         """Step `number`, from 0, of `train.batch_size` clips of all processes in such parts.
 
         Raises:
-            TrainingDivergedError: A loss is not finite; it names the videos.
+            TrainingDivergedError: A loss or a gradient is not finite; it names the videos or the parameters. In all
+                processes, and before the optimiser has seen it.
+            DeviceMemoryError: A part does not fit into memory.
         """
         train = self.settings.train
         self.network.train()
@@ -141,14 +147,28 @@ class Stepper:
         own = torch.stack([torch.stack([loss[name] for name in names]) for loss in losses])  # (parts, towers)
         total = torch.cat([own.sum(0), torch.stack(rights).sum(0, keepdim=True)])  # (towers + 1,)
         self.runtime.add_up(total)
-        if not total.isfinite().all():
-            _diverged(own, names, ids, number)
         self.runtime.add_up_gradients(self.network.parameters())
+        # Gradients may overflow under a loss that does not, and a checkpoint of such weights never trains again. The
+        # sum of their magnitudes has every inf and NaN. It is that of all processes; the device is waited for once.
+        size = get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None], 1)
+        if not torch.cat([total, size[None]]).isfinite().all():
+            if not total.isfinite().all():
+                _diverged(own, names, ids, number)
+            _overflown(self.network, number)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["rate_factor"]
         self.optimiser.step()
         *means, top1 = (total / train.batch_size).tolist()
         return Step(losses=dict(zip(names, means, strict=True)), top1=top1)
+
+
+def _overflown(network: Network, number: int) -> None:
+    bad = [name for name, p in network.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())]
+    where = f"{bad[0] if bad else 'all layers'} is not finite at step {number + 1}"
+    more = f", and {len(bad) - 1} more" if bad[1:] else ""
+    raise TrainingDivergedError(
+        f"the gradient of {where}{more}, though the loss is; lower `train.rates`, or set `train.precision` to float32"
+    )
 
 
 def _diverged(own: Tensor, names: Sequence[str], ids: Sequence[tuple[str, ...]], number: int) -> None:

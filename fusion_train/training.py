@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any, final
 
 from flowprep.errors import SettingsError
+from fusion_train.bilinear import has_svm
 from fusion_train.config import FusionSettings, ModelSettings
 from fusion_train.data.batch import ClipBatch
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.loader import ClipLoader
 from fusion_train.data.maps import MapBatch
 from fusion_train.frozen import give_maps
-from fusion_train.models.two_stream import Network
+from fusion_train.models.svm import check_svm_size
+from fusion_train.models.two_stream import FusedNetwork, Network
 from fusion_train.runtime import Runtime
 from fusion_train.schedule import Schedule
 from fusion_train.step import Part, Step, Stepper
@@ -31,7 +33,10 @@ class Training:
     """What changes from step to step. A step is `batch_size` videos of all processes, in parts that fit in memory."""
 
     def __init__(self, network: Network, dataset: ClipDataset, settings: FusionSettings, runtime: Runtime) -> None:
-        """Raises SettingsError if the batch does not divide among the processes, or is larger than the list."""
+        """Raises SettingsError if the batch does not divide among the processes, or is larger than the list.
+
+        The same if the list is too long for the SVM of bilinear fusion: before all else is trained, not after it.
+        """
         train = settings.train
         at_once = train.videos_at_once * runtime.world_size
         if train.batch_size % at_once:
@@ -44,6 +49,8 @@ class Training:
                 f"`train.batch_size` must be at most the {len(dataset)} videos that are trained on, "
                 f"got {train.batch_size}"
             )
+        if isinstance(network, FusedNetwork) and network.bilinear_classifier is not None and has_svm(settings):
+            check_svm_size(len(dataset), network.bilinear_classifier.in_channels)
         self.stepper = Stepper(network, settings, runtime)
         self.network = self.stepper.network
         self.optimiser = self.stepper.optimiser
@@ -89,7 +96,7 @@ class Training:
         """One step of gradient descent.
 
         Raises:
-            TrainingDivergedError: A loss is not finite; it names the videos.
+            TrainingDivergedError: A loss or a gradient is not finite.
         """
         parts = (Part.of(batch, self.runtime.device) for batch in batches)
         taken = self.stepper.take(parts, number=self.step, rate=self.schedule.rate)

@@ -12,6 +12,7 @@ from typing import Any, Self, final
 
 from flowprep.errors import BackendUnavailableError
 from fusion_train.checkpoint import whole_file
+from fusion_train.outage import writing
 
 COLUMNS = (
     "step", "epoch", "rate", "loss", "top1", "clips_per_second", "wait_share", "val_loss", "val_top1", "val_mean_class",
@@ -19,6 +20,8 @@ COLUMNS = (
 )  # fmt: skip
 """Of log.csv; a line of log.jsonl has those that are known, and the loss of each tower. `loss` and `top1` are those of
 the step's clips in training; `val_loss` and `val_top1` of held-out videos, whose scores are means over their clips."""
+
+_BOARD = "tensorboard"
 
 
 @final
@@ -28,13 +31,16 @@ class TrainLog:
     def __init__(self, folder: Path, *, resumed_step: int, tensorboard: bool = False, active: bool = True) -> None:
         """One of several processes writes, the `active` one.
 
-        Raises BackendUnavailableError if TensorBoard is asked for and not installed.
+        Raises:
+            BackendUnavailableError: TensorBoard is asked for and not installed.
+            RunStoppedError, MissingDataError: The folder cannot be written, as `whole_file` says.
         """
         self._active = active
         self._board: Any = None
         if not active:
             return
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self._jsonl, self._csv = folder / "log.jsonl", folder / "log.csv"
         # The SVM of bilinear fusion is fitted at the end, and again if that is resumed.
         rows = [row for row in read_log(folder) if row["step"] <= resumed_step and "svm_train_top1" not in row]
@@ -45,18 +51,19 @@ class TrainLog:
             self._board = _board(folder, resumed_step)
 
     def add(self, row: Mapping[str, Any], report: Callable[[Mapping[str, Any]], None] | None = None) -> None:
-        """Append a line to each file, and tell it to `report`."""
+        """Append a line to each file, and tell it to `report`. Raises RunStoppedError where the disk is full."""
         if not self._active:
             return
         if report is not None:
             report(row)
         for path, text in ((self._jsonl, _json_line(row)), (self._csv, _csv_lines([row], head=False))):
-            with path.open("a", encoding="utf-8") as file:
+            with writing(path), path.open("a", encoding="utf-8") as file:
                 file.write(text)
         if self._board is not None:
-            for name, value in row.items():
-                if name not in ("step", "seconds") and isinstance(value, int | float):
-                    self._board.add_scalar(name, value, row["step"])
+            with writing(self._jsonl.parent / _BOARD):
+                for name, value in row.items():
+                    if name not in ("step", "seconds") and isinstance(value, int | float):
+                        self._board.add_scalar(name, value, row["step"])
 
     def __enter__(self) -> Self:
         return self
@@ -98,4 +105,5 @@ def _board(folder: Path, step: int) -> Any:
         raise BackendUnavailableError(
             "`train.tensorboard` needs TensorBoard, which is not installed: pip install 'flowprep[tensorboard]'"
         ) from error
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+    with writing(folder / _BOARD):
+        return SummaryWriter(str(folder / _BOARD), purge_step=step + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 
 import click
 
@@ -32,4 +33,21 @@ def leave_with(group: click.Group, name: str, *, stopped: str) -> None:
     except BrokenPipeError:  # the reader of stdout has gone, e.g. `flowprep info OUT | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+    except Exception:
+        if not _is_in_a_group():
+            raise
+        traceback.print_exc()
+        code = 1
+    code = code if isinstance(code, int) else 0
+    if _is_in_a_group():
+        # An orderly end would wait for NCCL, and that for processes which wait for this one. torchrun ends those.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _is_in_a_group() -> bool:
+    """Whether this is a process of torchrun that has failed in the midst of the others."""
+    distributed = sys.modules.get("torch.distributed")  # not imported here for all the other commands
+    return distributed is not None and distributed.is_available() and bool(distributed.is_initialized())

@@ -33,6 +33,7 @@ def evaluate(
     """
     from flowprep.stores import open_store
     from flowprep_cli.tables import print_columns
+    from fusion_train.checkpoint import whole_file
     from fusion_train.data.splits import seen_sentence
     from fusion_train.evaluate import evaluate as scores_of
     from fusion_train.metrics import measure
@@ -53,7 +54,8 @@ def evaluate(
             table.save(path)
             metrics = found[tower] = measure(table)
             if confusion:
-                path.with_name(f"{path.stem}_confusion.csv").write_text(metrics.confusion_csv(), encoding="utf-8")
+                with whole_file(path.with_name(f"{path.stem}_confusion.csv")) as file:
+                    file.write(metrics.confusion_csv().encode())
             low, high = metrics.top1.interval
             lines.append([tower, f"{100 * metrics.top1.value:.2f}", f"{100 * low:.2f} to {100 * high:.2f}",
                           f"{100 * metrics.top5.value:.2f}", f"{100 * metrics.mean_class:.2f}", str(path)])  # fmt: skip

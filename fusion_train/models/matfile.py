@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 from torch import Tensor
 
 from flowprep.errors import SettingsError
@@ -86,7 +85,10 @@ def read_net(path: Path) -> MatNet:
     simple = layers is not None and layers.dtype.names is None
     if layers is None or (not simple and field_of(structure, "params") is None):
         raise SettingsError(f"{path} has no net of MatConvNet: `layers`, or `layers` and `params`, are missing")
-    found = _simple(layers) if simple else _dag(structure, layers)
+    try:
+        found = _simple(layers) if simple else _dag(structure, layers)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise SettingsError(f"{path} has no net of MatConvNet: its `layers` have another form ({error})") from error
     return MatNet(path, tuple(found), structure)
 
 
@@ -96,10 +98,19 @@ def _structure(path: Path) -> Any:
         content = loadmat(path, squeeze_me=False, struct_as_record=True)
     except NotImplementedError as error:
         raise SettingsError(f"{path} is of MATLAB 7.3; load it in MATLAB and save it with -v7") from error
-    except (MatReadError, ValueError, TypeError, EOFError) as error:
-        raise SettingsError(f"{path} is no MATLAB file, or damaged: {error}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+        raise _damaged(path, error) from error  # of scipy: the file ends too early
+    except Exception as error:
+        # What scipy and zlib say of damage has no common class: MatReadError, zlib.error, IndexError, TypeError, ..
+        raise _damaged(path, error) from error
     net = content.get("net")
-    return content if net is None else net.ravel()[0]
+    return net.ravel()[0] if isinstance(net, np.ndarray) and net.size else content
+
+
+def _damaged(path: Path, error: Exception) -> SettingsError:
+    return SettingsError(f"{path} is no MATLAB file, or damaged or cut off, obtain it again: {error}")
 
 
 def field_of(structure: Any, name: str) -> Any:

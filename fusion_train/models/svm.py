@@ -12,6 +12,21 @@ from fusion_train.models.two_stream import FusedNetwork
 
 _COLUMNS = 4096
 """Features that are looked at at a time; they may lie in a file."""
+_MAX_COORDINATES = 10**9
+"""Of all videos, in doubles: 8 GB, of which LAPACK and the solver make about three times that."""
+
+
+def check_svm_size(num_videos: int, num_features: int) -> None:
+    """Whether an SVM on so many videos, each with so many features, can be fitted: memory grows with their square.
+
+    Raises SettingsError, with the cure.
+    """
+    num = num_videos * min(num_videos, num_features)
+    if num > _MAX_COORDINATES:
+        raise SettingsError(
+            f"the SVM of bilinear fusion on {num_videos:,} videos of {num_features:,} features would take some "
+            f"{3 * 8 * num / 1e9:.0f} GB of memory; set `train.bilinear_classifier` to softmax"
+        )
 
 
 def fit_linear_svm(
@@ -33,7 +48,7 @@ def fit_linear_svm(
         float32 weights (C, D) and biases (C,): `features @ weights.T + biases` is the decision function.
 
     Raises:
-        SettingsError: A class has no video, or the shapes do not fit.
+        SettingsError: A class has no video, there are too many videos (`check_svm_size`), or the shapes do not fit.
         BackendUnavailableError: scikit-learn is not installed.
     """
     try:
@@ -44,6 +59,7 @@ def fit_linear_svm(
         ) from error
     if features.ndim != 2 or labels.shape != features.shape[:1]:
         raise SettingsError(f"`features` must be (N, D) and `labels` (N,), got {features.shape} and {labels.shape}")
+    check_svm_size(*features.shape)
     present = torch.unique(labels).tolist()
     if present != list(range(num_classes)) or num_classes < 2:
         raise SettingsError(f"`labels` must have every class of 0 to {num_classes - 1}, got {present}")

@@ -6,6 +6,7 @@ Nothing is unpickled with code: `torch.load(weights_only=True)`, NumPy archives 
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,24 +74,37 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | None]
             with np.load(path, allow_pickle=False) as archive:
                 return {name: torch.from_numpy(archive[name]) for name in archive.files}, None
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:
+        # Damage has no common class: RuntimeError, EOFError, IndexError, struct.error, UnpicklingError, BadZipFile, ..
+        wanted = _UNSAFE.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if wanted is None:
+            raise SettingsError(f"{path} is no file of weights, or damaged: {_reason(error)}") from error
         raise SettingsError(
             f"{path} holds more than tensors and could run code, so it is not read; save only a state dict "
-            f"(torch.save(network.state_dict(), ...)): {_first_line(error)}"
+            f"(torch.save(network.state_dict(), ...)): it asks for {wanted[1]}"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise SettingsError(f"{path} is no file of weights, or damaged: {_first_line(error)}") from error
     names = content.get("classes") if isinstance(content, Mapping) else None
     classes = tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
     for key in ("network", "model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
         raise SettingsError(f"{path} must hold a state dict: names with tensors, alone or under the key network")
     return dict(content), classes
 
 
-def _first_line(error: Exception) -> str:
+_UNSAFE = re.compile(r"GLOBAL (\S+)")
+"""In what PyTorch says of a file that needs a class or function which is not of tensors."""
+
+
+def _reason(error: Exception) -> str:
+    """The first line, without the advice of PyTorch to read what is no pickle with `weights_only=False`."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it is no pickle of tensors"
     return str(error).partition("\n")[0] or type(error).__name__
 
 
@@ -147,7 +161,7 @@ def from_torchvision(source: str, tensors: Mapping[str, Tensor], backbone: Backb
 def _vgg_names(tensors: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor] | None:
     """Torchvision numbers its layers: convolutions in order, then `classifier.0`, `.3` and `.6`."""
     names = [layer.name for layer in backbone.layers if layer.kind == "conv"]
-    numbers = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("features.")})
+    numbers = sorted({int(found[1]) for name in tensors if (found := re.match(r"features\.(\d+)\.", name))})
     theirs = [f"features.{number}" for number in numbers] + ["classifier.0", "classifier.3", "classifier.6"]
     if backbone.name != "vgg16" or len(theirs) != len(names):
         return None

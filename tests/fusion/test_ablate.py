@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers.training import RUNTIME, SMALL, StoppedError, write_store
 
 from flowprep.errors import RunStoppedError, SettingsError
 from flowprep.stores import Store, open_store
 from fusion_train import ablate as ablations
+from fusion_train import step
 from fusion_train.ablate import ablate
 from fusion_train.ablation_forecast import forecast_ablation
 from fusion_train.ablation_plan import AblationPlan, plan_ablation
@@ -232,6 +235,32 @@ def test_rows_of_a_stream_that_fails_all_fail_and_it_is_tried_once(
     assert states(found) == dict.fromkeys(ROWS[:3], "failed")
     assert tried == ["debug-spatial, split 1, seed 0"]
     assert "  1-max failed, for a reason said above" in said.texts
+
+
+def test_a_row_without_memory_is_named_and_leaves_it_to_the_others(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    left: list[weakref.ref[torch.Tensor]] = []
+
+    def begin(*arguments: Any, **names: Any) -> Path:
+        begun.append(names["name"])
+        return train_once(*arguments, **names)
+
+    def losses(logits: Mapping[str, torch.Tensor], labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        if begun[-1].startswith("debug-max"):
+            left.append(weakref.ref(logits["spatiotemporal"]))
+            torch.empty(2**50)  # no machine has that
+        assert all(reference() is None for reference in left) or begun[-1].startswith("debug-max")
+        return tower_losses(logits, labels)
+
+    train_once, tower_losses = ablations.train_once, step.tower_losses
+    monkeypatch.setattr(ablations, "train_once", begin)
+    monkeypatch.setattr(step, "tower_losses", losses)
+    found = do(store, tmp_path, "1-max", "1-sum")
+    assert states(found) == {"1-max": "failed", "1-sum": "done"}
+    assert row_of(found, "1-max").why.startswith("out of memory: lower `train.videos_at_once`, or take a device")
+    assert len(left) == 1
 
 
 def test_missing_weights_are_said_first_and_fail_their_rows(store: Store, tmp_path: Path) -> None:

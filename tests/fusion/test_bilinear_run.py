@@ -22,6 +22,7 @@ from fusion_train.data.splits import read_parts
 from fusion_train.evaluate import evaluate, network_of
 from fusion_train.forecast import forecast
 from fusion_train.metrics import measure
+from fusion_train.models import svm
 from fusion_train.models.two_stream import FusedNetwork
 from fusion_train.run import plan, run
 from fusion_train.train import train
@@ -78,7 +79,7 @@ def test_nothing_but_the_machine_is_trained_where_all_else_is_frozen(store: Stor
     again = train(store, settings, frozen.parent, runtime=RUNTIME)
     assert len(list(read_log(frozen.parent))) == 1
     assert equal(weights(again), weights(frozen))
-    assert not (frozen.parent / ".features.npy").exists()
+    assert not list(frozen.parent.glob(".features*"))
 
 
 @pytest.mark.parametrize("held_out", [False, True])
@@ -115,6 +116,16 @@ def test_a_forecast_has_no_steps_where_the_machine_alone_is_trained(store: Store
     found = forecast(store, planned, RUNTIME)
     assert [one.num_steps > 0 for one in found] == [True, True, False]
     assert all(one.seconds > 0 for one in found)
+
+
+def test_a_list_that_is_too_long_for_the_machine_is_refused_before_anything_is_trained(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(svm, "_MAX_COORDINATES", 6 * 6)
+    with pytest.raises(SettingsError, match=r"SVM of bilinear fusion on 8 videos of 1,024 features would take some"):
+        train(store, small("fused", *BILINEAR), tmp_path, runtime=RUNTIME)
+    assert not list(tmp_path.iterdir())
+    train(store, small("fused", *BILINEAR, "train.bilinear_classifier=softmax"), tmp_path, runtime=RUNTIME)
 
 
 def test_a_class_without_videos_is_named(store: Store, frozen: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import scipy.io
 import torch
 from helpers.networks import NUM_CLASSES, debug_network
-from helpers.weight_files import Filters, random_filters, save_dag, save_simple, thin
+from helpers.weight_files import Filters, cells, random_filters, save_dag, save_simple, thin
 
 from flowprep.errors import SettingsError
 from fusion_train.config import ModelSettings
@@ -125,3 +125,32 @@ def test_files_that_are_no_nets_are_named(tmp_path: Path) -> None:
         raw.write(header)
     with pytest.raises(SettingsError, match=r"hdf5\.mat is of MATLAB 7\.3; load it in MATLAB and save it with -v7"):
         read_mat(tmp_path / "hdf5.mat", DEBUG, "spatial")
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("share", [0.001, 0.3, 0.999])
+def test_a_download_that_was_cut_off_is_named(tmp_path: Path, compressed: bool, share: float) -> None:
+    """Scipy says it in many ways: OSError, IndexError, MatReadError."""
+    path = tmp_path / "cut.mat"
+    save_simple(path, debug_filters(), compressed=compressed)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(SettingsError, match=r"cut\.mat is no MATLAB file, or damaged or cut off, obtain it again: "):
+        read_mat(path, DEBUG, "spatial")
+
+
+def test_damage_inside_a_compressed_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bad.mat"
+    save_simple(path, debug_filters(), compressed=True)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(SettingsError, match=r"bad\.mat is no MATLAB file, or damaged .*: Error -3 while decompressing"):
+        read_mat(path, DEBUG, "spatial")
+
+
+@pytest.mark.parametrize("layers", [cells(["conv1", "relu1"]), np.eye(2)])
+def test_layers_of_another_form_are_no_net(tmp_path: Path, layers: Any) -> None:
+    path = tmp_path / "other.mat"
+    scipy.io.savemat(path, {"layers": layers})
+    with pytest.raises(SettingsError, match=r"other\.mat has "):
+        read_mat(path, DEBUG, "spatial")

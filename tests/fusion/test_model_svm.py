@@ -11,7 +11,7 @@ from sklearn.svm import LinearSVC
 from torch import Tensor
 
 from flowprep.errors import BackendUnavailableError, SettingsError
-from fusion_train.models.svm import fit_linear_svm, set_svm
+from fusion_train.models.svm import check_svm_size, fit_linear_svm, set_svm
 
 
 def videos(num_features: int, num_classes: int = 3, num: int = 24) -> tuple[Tensor, Tensor]:
@@ -47,6 +47,19 @@ def test_svm_takes_the_place_of_the_softmax_layer() -> None:
     logits = network(rgb, flow)["spatiotemporal"]
     torch.testing.assert_close(logits, features[:, 0] @ weights.T + biases, atol=1e-4, rtol=1e-4)
     assert torch.equal(logits.argmax(1), labels)
+
+
+def test_more_videos_than_memory_are_refused() -> None:
+    """UCF101's 9,537 videos are far below the limit, Kinetics' 240,000 are far above; few features are no trouble."""
+    check_svm_size(9_537, 262_144)
+    check_svm_size(240_000, 1_024)
+    message = (
+        r"on 240,000 videos of 262,144 features would take some 1382 GB of memory; set `train.bilinear_cl.*softmax"
+    )
+    with pytest.raises(SettingsError, match=message):
+        check_svm_size(240_000, 262_144)
+    with pytest.raises(SettingsError, match="GB of memory; set"):
+        fit_linear_svm(torch.zeros(1).expand(40_000, 262_144), torch.zeros(40_000), num_classes=2)
 
 
 def test_wrong_use_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

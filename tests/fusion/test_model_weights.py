@@ -214,7 +214,7 @@ def test_state_dict_that_does_not_fit_is_named(tmp_path: Path, change: dict[str,
 def test_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(SettingsError, match=f"{name}.* damaged|{name} has no net|{name} holds more than tensors"):
+    with pytest.raises(SettingsError, match=f"{name} is no .*damaged"):
         initialise(debug_network(network="spatial", spatial_weights=str(path)))
 
 
@@ -225,6 +225,31 @@ def test_file_of_other_things_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").touch()
     with pytest.raises(SettingsError, match=r"must be torchvision, .* ending in .mat, .pt, .pth or .npz, got '.*onnx'"):
         initialise(debug_network(network="spatial", spatial_weights=str(tmp_path / "a.onnx")))
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"features.conv0.weight": torch.ones(2, 3, 7, 7)}, r"a\.pt has the layers of another net than vgg16"),
+        ({0: torch.ones(2)}, r"a\.pt must hold a state dict: names with tensors"),
+        ({"a": np.float64(1)}, r"a\.pt holds more than tensors .* \.\.\.\)\): it asks for numpy"),
+    ],
+)
+def test_state_dicts_of_others_are_named(tmp_path: Path, state: dict[Any, Any], message: str) -> None:
+    """DenseNet has names where VGG has numbers."""
+    torch.save(state, tmp_path / "a.pt")
+    with pytest.raises(SettingsError, match=message):
+        from_file(thin_stream(), tmp_path / "a.pt")
+
+
+def test_file_that_may_not_be_read_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    torch.save({}, tmp_path / "a.pt")
+    monkeypatch.setattr(torch, "load", refuse)
+    with pytest.raises(SettingsError, match=r"a\.pt cannot be read: Permission denied$"):
+        from_file(thin_stream(), tmp_path / "a.pt")
 
 
 def test_missing_file_has_its_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

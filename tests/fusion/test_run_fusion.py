@@ -13,16 +13,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.training import RUNTIME, SMALL, StoppedError, weights, write_store
+from helpers.clip_store import shards, ucf_specs, ucf_splits, write_clip_store
+from helpers.training import RUNTIME, SMALL, StoppedError, small, weights, write_store
 
 from flowprep.errors import MissingDataError, SettingsError, StoreError
 from flowprep.stores import Store, open_store
+from fusion_train import forecast as forecasts
 from fusion_train import stages
+from fusion_train.data.dataset import ClipDataset
+from fusion_train.data.splits import read_parts
 from fusion_train.forecast import forecast
 from fusion_train.late_fusion import fuse
 from fusion_train.metrics import Metrics, Share, measure
+from fusion_train.models.build import build_network
 from fusion_train.run import RunResult, chosen_splits, default_preset, find_store, plan, run
 from fusion_train.runrecord import RunRecord
+from fusion_train.runtime import Runtime
 from fusion_train.scores import ScoreTable
 
 TRAINED = ["train spatial", "train temporal", "train fused"]
@@ -300,6 +306,36 @@ def test_preset_and_split_are_those_of_the_store(store: Store) -> None:
     assert default_preset(store) == "ucf101-vgg16"
     with pytest.raises(SettingsError, match=r"no split '3'; it has 1, 2"):
         chosen_splits(store, "3")
+
+
+def test_a_forecast_leaves_out_what_a_run_leaves_out(tmp_path: Path) -> None:
+    """The first video of the test list is too short for a clip."""
+    specs = ucf_specs(4, 1)
+    first = next(k for k, spec in enumerate(specs) if spec.id == "v_Archery_g03_c01")
+    specs[first] = dataclasses.replace(specs[first], num_frames=4)
+    split = ucf_splits(specs, first_test_group=3)["1"]
+    store = open_store(write_clip_store(tmp_path / "store", shards(), specs, {"1": split}))
+    assert read_parts(store, "1").test[0] == specs[first].id
+    (planned,) = plan("debug", ["1"], tmp_path, SMALL)
+    assert all(one.test_seconds > 0 for one in forecast(store, planned, RUNTIME))
+
+
+@pytest.mark.parametrize(("of_another", "num_measured"), [(0.5, 2), (5.0, 1)])
+def test_processes_measure_again_only_together(
+    store: Store, monkeypatch: pytest.MonkeyPatch, of_another: float, num_measured: int
+) -> None:
+    """Steps are collective, so the slowest process decides for all whether there is time for larger ones."""
+    settings = small("spatial")
+    dataset = ClipDataset(store, read_parts(store, "1").train, settings.data, streams=("rgb",))
+    asked: list[float] = []
+
+    def gathered(_: Runtime, rows: list[float]) -> list[float]:
+        asked.extend(rows)
+        return [*rows, of_another]
+
+    monkeypatch.setattr(Runtime, "gathered", gathered)
+    forecasts._measured(build_network(settings.model, num_classes=2), dataset, settings, RUNTIME)
+    assert len(asked) == num_measured
 
 
 def test_a_forecast_counts_and_measures_and_writes_nothing(store: Store, tmp_path: Path) -> None:

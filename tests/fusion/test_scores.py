@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from flowprep.errors import MissingDataError, SettingsError, StoreError
+from fusion_train import metrics
 from fusion_train.late_fusion import fuse, softmax, sweep
 from fusion_train.metrics import Share, cross_entropy, gain, measure, ranks_of
 from fusion_train.scores import ScoreMismatchError, ScoreTable, joined
@@ -165,6 +167,19 @@ def test_gain_counts_what_only_one_gets_right() -> None:
     assert found.per_class.keys() == set(CLASSES)
     assert found.p_value < 0.01
     assert gain(before, before).p_value == 1.0
+
+
+@pytest.mark.parametrize(("num_first", "num_second"), [(0, 0), (0, 5), (3, 3), (12, 30), (31, 7), (400, 500)])
+def test_the_sign_test_is_exact(num_first: int, num_second: int) -> None:
+    num = num_first + num_second
+    tail = sum(math.comb(num, k) for k in range(min(num_first, num_second) + 1))
+    assert metrics._sign_test(num_first, num_second) == min(1.0, float(2 * tail / 2**num))
+
+
+def test_the_sign_test_of_many_videos_is_the_normal_approximation() -> None:
+    """With continuity correction."""
+    z = (20_200 - 19_800 - 1) / math.sqrt(40_000)
+    assert metrics._sign_test(19_800, 20_200) == pytest.approx(math.erfc(z / math.sqrt(2)), rel=1e-3)
 
 
 # -- late fusion -------------------------------------------------------------------------------------------------------

@@ -98,6 +98,32 @@ def test_a_loss_that_is_not_finite_names_its_videos_and_steps_no_further(store: 
     assert training.step == 1
 
 
+@pytest.mark.parametrize("bad", [torch.inf, torch.nan])
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(store: Store, bad: float) -> None:
+    """The loss is finite: only the way back overflows."""
+    settings = small("temporal", "train.videos_at_once=2")
+    dataset = ClipDataset(store, read_parts(store, "1").train, settings.data, streams=("flow",))
+    training = Training(build_network(settings.model, num_classes=2), dataset, settings, RUNTIME)
+    steps = iter(training.batches())
+    training.take_step(next(steps))
+    before = {name: tensor.clone() for name, tensor in training.network.state_dict().items()}
+    momentum = [state["momentum_buffer"].clone() for state in training.optimiser.state.values()]
+    stream = training.network.streams["temporal"]
+    hooks = [stream.conv2.bias.register_hook(lambda grad: grad.index_fill(0, torch.tensor([1]), bad)),
+             stream.fc4.bias.register_hook(lambda grad: grad * bad)]  # fmt: skip
+    message = (
+        r"gradient of temporal\.conv2\.bias is not finite at step 2, and 1 more, though the loss is; lower `train.r"
+    )
+    with pytest.raises(TrainingDivergedError, match=message):
+        training.take_step(next(steps))
+    assert training.step == 1
+    assert equal(training.network.state_dict(), before)
+    assert all(map(torch.equal, momentum, (state["momentum_buffer"] for state in training.optimiser.state.values())))
+    for hook in hooks:
+        hook.remove()
+    training.take_step(next(steps))
+
+
 def test_a_checkpoint_says_how_its_data_was_made(store: Store, tmp_path: Path) -> None:
     """So that `fusion-train predict` can make the flow of a file as that was made."""
     checkpoint = Checkpoint.load(train(store, small("spatial"), tmp_path, runtime=RUNTIME))

@@ -94,7 +94,9 @@ def structures(values: list[dict[str, Any]]) -> NDArray[Any]:
     return out
 
 
-def save_simple(path: Path, filters: Filters, *, mean: Any = None, old: bool = False, norm: Any = None) -> None:
+def save_simple(
+    path: Path, filters: Filters, *, mean: Any = None, old: bool = False, norm: Any = None, compressed: bool = False
+) -> None:
     """SimpleNN, at the top of the file as the ImageNet nets; `old` has filters and biases apart."""
     layers: list[dict[str, Any]] = []
     for name, (weight, bias) in filters.items():
@@ -108,7 +110,7 @@ def save_simple(path: Path, filters: Filters, *, mean: Any = None, old: bool = F
     layers.append({"name": "prob", "type": "softmax"})
     normalization = {} if mean is None else {"averageImage": mean}
     meta = {"meta": {"normalization": {"imageSize": [224, 224, 3], **normalization}}}
-    scipy.io.savemat(path, {"layers": cells(layers), **meta})
+    scipy.io.savemat(path, {"layers": cells(layers), **meta}, do_compression=compressed)
 
 
 def save_dag(path: Path, filters: Filters, *, mean: Any = None, norm: Any = None) -> None:

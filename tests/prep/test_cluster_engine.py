@@ -459,7 +459,7 @@ def test_workers_that_dask_gives_up_at_once_are_counted_as_lost(work: Work) -> N
 
 def test_one_bad_node_does_not_end_a_run_whose_jobs_wait_in_the_queue(work: Work) -> None:
     played = Played(work, threads={})
-    played.num_expected, played.obstacles = 3, {"w1": "it has no disk"}
+    played.num_expected, played.refusals = 3, {"w1": "it has no disk"}
     threading.Timer(0.3, played.threads.update, [{"w1": 1}]).start()  # later than a refused one is waited for
     threading.Timer(0.7, played.threads.update, [{"w2": 1}]).start()
     course = Course(work, played, 3, waits=dataclasses.replace(WAITS, workers_seconds=60))
@@ -469,7 +469,7 @@ def test_one_bad_node_does_not_end_a_run_whose_jobs_wait_in_the_queue(work: Work
 
 def test_one_bad_node_does_not_end_a_run_when_the_others_are_replaced(work: Work) -> None:
     played = Played(work, threads={"w1": 1, "w2": 1})
-    played.obstacles = {"w1": "it has no disk"}
+    played.refusals = {"w1": "it has no disk"}
 
     def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
         cluster.do(worker, order)
@@ -485,7 +485,7 @@ def test_one_bad_node_does_not_end_a_run_when_the_others_are_replaced(work: Work
 
 def test_a_full_cluster_of_refused_workers_is_not_waited_for(work: Work) -> None:
     played = Played(work, threads={})
-    played.num_expected, played.obstacles = 2, {"w1": "it has no disk", "w2": "it has no disk"}
+    played.num_expected, played.refusals = 2, {"w1": "it has no disk", "w2": "it has no disk"}
     threading.Timer(0.3, played.threads.update, [{"w1": 1, "w2": 1}]).start()
     course = Course(work, played, 3, waits=dataclasses.replace(WAITS, workers_seconds=60))
     assert isinstance(course.error, RunStoppedError)

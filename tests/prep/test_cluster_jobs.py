@@ -55,7 +55,7 @@ def test_a_job_that_is_refused_is_asked_for_again(slurm: Callable[..., Path]) ->
         jobs = Jobs("slurm", "in logs", retry_seconds=0.01)
         wanted = [job_of(jobs, "a"), job_of(jobs, "b")]
         await asyncio.gather(*wanted)
-        assert len([*folder.glob("*.refused")]) == 2
+        assert len([*folder.glob("*.refused")]) in (2, 3)  # the first may have been asked for again meanwhile
         await until(lambda: len([*folder.glob("*.sh")]) == 2 and "not taken" not in "".join(jobs.obstacles()))
         (said,) = jobs.obstacles()
         numbers = {path.stem for path in folder.glob("*.sh")}
