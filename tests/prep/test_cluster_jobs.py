@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
+import warnings
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,9 @@ def run(work: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(0.05)  # pipes of commands are closed after these have ended
 
     asyncio.run(to_the_end())
+    with warnings.catch_warnings():  # on a busy machine that may not have been enough
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def test_a_job_that_is_refused_is_asked_for_again(slurm: Callable[..., Path]) -> None:
