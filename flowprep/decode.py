@@ -59,12 +59,10 @@ class VideoReader:
         self._closed_facts: DecodeFacts | None = None
         self.reasons: list[Reason] = []
         self.pts_seconds: list[float] = []
-        self._num_errors = 0
-        self._num_corrupt = 0
+        self._num_errors = self._num_corrupt = 0
         self._kept_corrupt: list[int] = []
         self._gaps: list[int] = []
-        self._num_packets = 0
-        self._num_decoded = 0
+        self._num_packets = self._num_decoded = 0
         self._stamps = timing.Stamps()
         self._reached_end = False
         self._last_packet_end: float | None = None
@@ -132,6 +130,7 @@ class VideoReader:
         best = self._container.streams.best("video")
         self._stream = next((stream for stream in streams if stream is best), streams[0])
         self._num_streams = len(streams)
+        self._announced_frames = containers.announced_frames(self._extent, self._stream.frames)
         context = self._stream.codec_context
         if context is None:
             raise VideoError("no_video", "the video stream has a codec that is not known")
@@ -194,7 +193,7 @@ class VideoReader:
         duration = self._duration_seconds()
         if self._cut is not None:
             return round((self._cut.end_seconds - self._cut.start_seconds) * self.fps)
-        whole = self._stream.frames or round((duration or 0) * self._source_fps)
+        whole = self._announced_frames or round((duration or 0) * self._source_fps)
         return round(whole * self.fps / self._source_fps) if self._source_fps else whole
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -358,7 +357,7 @@ class VideoReader:
             is_encrypted = self._context.codec_tag in ("encv", "drmi")
         return Evidence(
             extent=self._extent,
-            announced_frames=self._stream.frames,
+            announced_frames=self._announced_frames,
             num_index_entries=len(self._stream.index_entries),
             num_packets=self._num_packets,
             num_decoded=self._num_decoded,
@@ -388,7 +387,7 @@ class VideoReader:
             pixel_aspect=f"{aspect.numerator}:{aspect.denominator}" if aspect else "1:1",
             stream=self._stream.index,
             num_video_streams=self._num_streams,
-            announced_frames=self._stream.frames,
+            announced_frames=self._announced_frames,
             packets=self._num_packets,
             decoded_frames=self._num_decoded,
             num_errors=self._num_errors,

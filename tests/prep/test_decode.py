@@ -166,6 +166,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(folder / "good.mkv", frames, codec="libx264")
     write_video(folder / "good.webm", frames[:20], codec="libvpx", options={"deadline": "realtime"})
     write_video(folder / "live.mkv", frames, codec="libx264", container_options={"live": "1"})
+    write_video(folder / "pipe.avi", frames, to_pipe=True)
     write_video(folder / "good.ts", frames, codec="libx264")
     write_video(folder / "fragments.mp4", frames, codec="libx264", container_options={"movflags": "frag_keyframe"})
     return folder
@@ -200,10 +201,16 @@ def test_demuxing_may_end_with_an_index_error_after_the_stream_was_flushed_alone
     assert read(made / "live.mkv").code == code
 
 
-@pytest.mark.parametrize("name", ["good.ts", "live.mkv"])
+@pytest.mark.parametrize("name", ["good.ts", "live.mkv", "pipe.avi"])
 def test_a_container_without_length_is_flagged(made: Path, name: str) -> None:
     outcome = read(made / name)
     assert (outcome.code, outcome.num_frames, outcome.flags) == ("", 60, ["unverified_length"])
+    assert outcome.facts.announced_frames == 0
+
+
+def test_a_length_that_its_writer_did_not_know_announces_no_frames(made: Path) -> None:
+    with VideoReader(made / "pipe.avi", DecodeSettings()) as reader:
+        assert reader.expected_frames < 10_000  # by its bytes; the header says 2^30
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
