@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
@@ -52,23 +53,18 @@ class VideoReader:
     """
 
     def __init__(self, path: Path, settings: DecodeSettings, segment: Segment | None = None) -> None:
-        self._path = path
-        self._settings = settings
-        self._segment = segment
+        self._path, self._settings, self._segment = path, settings, segment
         self.opened = False
         self._closed_facts: DecodeFacts | None = None
         self.reasons: list[Reason] = []
         self.pts_seconds: list[float] = []
         self._num_errors = self._num_corrupt = 0
-        self._kept_corrupt: list[int] = []
-        self._gaps: list[int] = []
+        self._kept_corrupt, self._gaps = list[int](), list[int]()
         self._num_packets = self._num_decoded = 0
         self._stamps = timing.Stamps()
-        self._reached_end = False
+        self._reached_end = self._stopped = False
         self._last_packet_end: float | None = None
-        self._interlaced = False
-        self._rotation = 0
-        self._pixel_format = ""
+        self._interlaced, self._rotation, self._pixel_format = False, 0, ""
         self._reformatter = VideoReformatter()
 
     def __enter__(self) -> Self:
@@ -201,7 +197,12 @@ class VideoReader:
     def frames(self) -> Iterator[NDArray[np.uint8]]:
         """Upright RGB frames, uint8 (H, W, 3), in display order. All have one size."""
         depth = _REORDERED if self._extent.kind == "avi" else 0
-        timed = self._in_segment(timing.in_display_order(self._decoded(), self._period, depth, self._stamps))
+        decoded = self._decoded()
+        if self._settings.on_damage == "keep-prefix":
+            decoded = integrity.before_damage(
+                decoded, lambda item: item[1][0].pict_type == PictureType.B, lambda: self._stopped
+            )
+        timed = self._in_segment(timing.in_display_order(decoded, self._period, depth, self._stamps))
         if self._settings.fps is not None:
             timed = timing.pick_nearest(timed, self._settings.fps)
         size: tuple[int, int] | None = None
@@ -231,11 +232,11 @@ class VideoReader:
         start = self._cut.start_seconds - _TOLERANCE_SECONDS if self._cut else float("-inf")
         size: tuple[int, int] | None = None
         in_segment = self._cut is None or self._cut.start_seconds <= 0
-        pending_gap = stopped = False
+        pending_gap = False
         for packet in self._packets():
             if integrity.has_hole(packet, self._context.name):
                 self._num_errors += in_segment
-                stopped = stopped or (in_segment and not tolerant)
+                self._stopped |= in_segment and not tolerant
             try:
                 decoded = packet.decode()
             except av.FFmpegError as error:
@@ -243,7 +244,7 @@ class VideoReader:
                     raise VideoError("memory", "there is not enough memory to decode") from error
                 self._num_errors += in_segment
                 pending_gap = in_segment
-                stopped = stopped or (in_segment and not tolerant)
+                self._stopped |= in_segment and not tolerant
                 continue
             for frame in decoded:
                 assert isinstance(frame, av.VideoFrame)
@@ -261,8 +262,8 @@ class VideoReader:
                     self._num_decoded += 1
                     self._interlaced = self._interlaced or frame.interlaced_frame
                     self._num_corrupt += frame.is_corrupt
-                    stopped = stopped or (frame.is_corrupt and not tolerant)
-                if not stopped:
+                    self._stopped |= frame.is_corrupt and not tolerant
+                if not self._stopped:
                     yield stamp, (frame, pending_gap)
                     pending_gap = False
         self._reached_end = True

@@ -236,6 +236,30 @@ def test_packed_b_frames_are_picked_and_cut_by_sorted_times(name: str) -> None:
         np.testing.assert_allclose(part.pts, [time for time in whole.pts if start - 1e-6 <= time < end - 1e-6])
 
 
+def test_a_kept_prefix_has_no_picture_that_was_made_from_a_damaged_one(tmp_path: Path) -> None:
+    """Of B-frames that lie between two others, the later one is decoded first, and shown last."""
+    path = tmp_path / "b.mp4"
+    options = {"b_strategy": "0", "sc_threshold": "0", "b_pyramid": "normal"}
+    frames = moving_frames(40, 192, 128)
+    write_video(path, frames, codec="libx264", gop_size=250, max_b_frames=3, options=options)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    ahead = [packet for packet in packets if packet.pts - packet.dts == max(p.pts - p.dts for p in packets[4:])]
+    assert len(ahead) > 5
+    with VideoReader(path, DecodeSettings()) as reader:
+        sound = list(reader.frames())
+    for packet in ahead[2:6]:
+        data = bytearray(path.read_bytes())
+        place = slice(packet.pos + packet.size // 2, packet.pos + packet.size)
+        data[place] = bytes(byte ^ 0xFF for byte in data[place])
+        (tmp_path / "damaged.mp4").write_bytes(data)
+        with VideoReader(tmp_path / "damaged.mp4", PREFIX) as reader:
+            kept = list(reader.frames())
+        assert [reason.code for reason in reader.reasons] == ["damaged"]
+        assert 0 < len(kept) < len(sound)
+        assert all(np.array_equal(one, other) for one, other in zip(kept, sound, strict=False))
+
+
 def test_fps_picks_nearest_frames_and_invents_none(made: Path) -> None:
     slow = read(made / "good.mkv", DecodeSettings(fps=5))
     assert (slow.num_frames, slow.fps) == (12, 5.0)
