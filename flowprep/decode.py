@@ -24,6 +24,7 @@ from flowprep import containers, integrity, source, timing
 from flowprep.config import DecodeSettings
 from flowprep.errors import VideoError
 from flowprep.integrity import Evidence
+from flowprep.orientation import upright
 from flowprep.records import DecodeFacts, Reason, Segment
 
 FORMATS = (
@@ -312,12 +313,11 @@ class VideoReader:
             self._num_errors += 1
 
     def _upright_rgb(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        """RGB of a frame with the display rotation applied (FFmpeg's angle is counter-clockwise)."""
-        rotation = self._rotation = frame.rotation
+        """RGB of a frame, turned and mirrored as it is to be shown."""
+        self._rotation = frame.rotation
         self._pixel_format = self._pixel_format or frame.format.name
         converted = self._reformatter.reformat(frame, format="rgb24", interpolation=_RGB_FLAGS, threads=1)
-        rgb = np.asarray(converted.to_ndarray(), dtype=np.uint8)
-        return np.ascontiguousarray(np.rot90(rgb, rotation // 90) if rotation % 90 == 0 else rgb)
+        return upright(np.asarray(converted.to_ndarray(), dtype=np.uint8), frame)
 
     def _size_change(self, index: int, here: tuple[int, ...], before: tuple[int, ...]) -> VideoError:
         return VideoError(
