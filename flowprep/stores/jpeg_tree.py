@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from flowprep.errors import StoreError
 from flowprep.stores.base import Store
+from flowprep.stores.jpegfile import open_plain
 from flowprep.stores.layouts import layout_of
 from flowprep.stores.manifest import StoredRows
 from flowprep.stores.places import TIMING
@@ -56,13 +57,12 @@ class TreeStore(Store):
         part, name = self._layout.file(stream, index)
         path = f"{self._video_folders(position)[part]}/{name}"
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open_plain(path) as file:
+                return file.read()
         except OSError as error:
             raise StoreError(
                 f"{path} cannot be read: {error.strerror}; restore it, or extract anew with --overwrite"
             ) from error
-        with os.fdopen(fd, "rb", buffering=0) as file:
-            return file.read()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self.path, self._rows)) if isinstance(self._rows, FoundRows) else super().__reduce__()
