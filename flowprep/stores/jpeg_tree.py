@@ -27,7 +27,8 @@ class TreeStore(Store):
         super().__init__(path, rows or StoredRows(path))
         self._layout = layout_of(self.settings)
         self._root = os.path.realpath(path)
-        self._folders: dict[int, dict[str, str]] = {}
+        self._has_been_checked = bytearray(len(self._rows))  # by position
+        self._recent: tuple[int, dict[str, str]] = (-1, {})
         self._timing: Timing | None = None
 
     @property
@@ -68,13 +69,16 @@ class TreeStore(Store):
         return (type(self), (self.path, self._rows)) if isinstance(self._rows, FoundRows) else super().__reduce__()
 
     def _video_folders(self, position: int) -> dict[str, str]:
-        """Absolute folder of each part of a video."""
-        folders = self._folders.get(position)
-        if folders is None:
-            places = self._layout.folders(self._rows.locations[position], self.settings.streams)
-            folders = {part: f"{self._root}/{place}" for part, place in places.items()}
+        """Absolute folder of each part of a video. Of a million videos no more than the last one's are held."""
+        last, folders = self._recent
+        if last == position:
+            return folders
+        places = self._layout.folders(self._rows.locations[position], self.settings.streams)
+        folders = {part: f"{self._root}/{place}" for part, place in places.items()}
+        if not self._has_been_checked[position]:
             for folder in folders.values():
                 if os.path.realpath(folder) != folder:
                     raise StoreError(f"{folder} lies behind a symbolic link, which is refused")
-            self._folders[position] = folders
+            self._has_been_checked[position] = True
+        self._recent = position, folders
         return folders
