@@ -16,7 +16,7 @@ import secrets
 from pathlib import Path
 
 from flowprep import commit, resume
-from flowprep.errors import RunStoppedError, SettingsError
+from flowprep.errors import RunStoppedError, SettingsError, looking
 from flowprep.records import Video
 from flowprep.stores.layouts import layout_of
 from flowprep.stores.places import CHECKSUMS, MANIFEST, SPLITS, TIMING, adopted_mark
@@ -96,7 +96,9 @@ def begin(out: Path) -> Path:
 def recover(out: Path) -> None:
     """Take back, or finish, a swap that was interrupted between its two renames."""
     place = out.resolve()
-    for old in sorted(place.parent.glob(f".{glob.escape(place.name)}.replaced-*")):
+    with looking():
+        replaced = sorted(place.parent.glob(f".{glob.escape(place.name)}.replaced-*"))
+    for old in replaced:
         if os.path.lexists(place):
             commit.remove_tree(old)
         else:

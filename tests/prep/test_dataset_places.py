@@ -1,18 +1,14 @@
 """Default places, and what is said where a dataset is not there."""
 
-import errno
-import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers.dataset_files import make_files
 
 from flowprep.datasets import NAMES, find_places, list_videos
 from flowprep.errors import MissingDataError, SettingsError
-from flowprep.stores import open_store
 
 
 @pytest.mark.parametrize(
@@ -81,31 +77,6 @@ def test_missing_lists_that_were_named_are_an_error(tmp_path: Path) -> None:
         with pytest.raises(MissingDataError, match="needs its list file"):
             find_places("list", videos=tmp_path, splits=splits)
     assert find_places("list", videos=tmp_path, splits=tmp_path / "list.txt").splits == tmp_path / "list.txt"
-
-
-def test_places_that_cannot_be_looked_at_are_an_error_of_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = os.stat
-
-    def stat(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
-        if "locked" in os.fspath(path):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
-        return real(path, *arguments, **options)
-
-    def listdir(path: Any) -> list[str]:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
-
-    monkeypatch.setattr(os, "stat", stat)
-    locked = tmp_path / "locked" / "inner"
-    for places in ({"videos": locked}, {"videos": tmp_path, "splits": locked}):
-        with pytest.raises(MissingDataError, match=r"locked/inner cannot be looked at: Permission denied; give perm"):
-            find_places("ucf101", **places)
-    with pytest.raises(MissingDataError, match="locked/inner cannot be looked at"):
-        open_store(locked)
-    monkeypatch.setattr(os, "listdir", listdir)
-    with pytest.raises(MissingDataError, match="cannot be looked at"):
-        list_videos("hmdb51", tmp_path, splits=tmp_path)
 
 
 def test_unknown_names_are_refused(tmp_path: Path) -> None:
