@@ -24,7 +24,7 @@ from flowprep.errors import DatasetError
 from flowprep.records import Listing, Reason, Segment, Video
 
 _MAX_LABEL = 2**31 - 1  # shards store labels as int32
-_INTEGER = re.compile(r"[+-]?[0-9]+")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")  # Python makes no number of thousands of digits
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
 
