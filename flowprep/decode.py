@@ -24,7 +24,7 @@ from flowprep import containers, integrity, source, timing
 from flowprep.config import DecodeSettings
 from flowprep.errors import VideoError
 from flowprep.integrity import Evidence
-from flowprep.orientation import upright
+from flowprep.orientation import Upright
 from flowprep.records import DecodeFacts, Reason, Segment
 
 FORMATS = (
@@ -66,7 +66,7 @@ class VideoReader:
         self._reached_end = self._stopped = False
         self._last_packet_end: float | None = None
         self._interlaced, self._rotation, self._pixel_format = False, 0, ""
-        self._reformatter = VideoReformatter()
+        self._reformatter, self._upright = VideoReformatter(), Upright()
 
     def __enter__(self) -> Self:
         with source.opened(self._path) as file:
@@ -317,7 +317,7 @@ class VideoReader:
         self._rotation = frame.rotation
         self._pixel_format = self._pixel_format or frame.format.name
         converted = self._reformatter.reformat(frame, format="rgb24", interpolation=_RGB_FLAGS, threads=1)
-        return upright(np.asarray(converted.to_ndarray(), dtype=np.uint8), frame)
+        return self._upright(np.asarray(converted.to_ndarray(), dtype=np.uint8), frame)
 
     def _size_change(self, index: int, here: tuple[int, ...], before: tuple[int, ...]) -> VideoError:
         return VideoError(

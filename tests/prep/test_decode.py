@@ -1,3 +1,4 @@
+import gc
 import itertools
 import struct
 from collections.abc import Callable, Iterator
@@ -288,6 +289,18 @@ def test_pictures_are_turned_and_mirrored_as_their_matrix_says(
         plain = next(reader.frames())
     with VideoReader(tmp_path / "turned.mp4", DecodeSettings()) as reader:
         assert np.array_equal(next(reader.frames()), shown(plain))
+
+
+def test_frames_are_let_go_of_at_once(made: Path) -> None:
+    """Side data of a frame hold on to it, so that its memory would wait for the garbage collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        with VideoReader(made / "plain.mp4", DecodeSettings()) as reader:
+            assert sum(1 for _ in reader.frames()) == 60
+        assert sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()) < 5
+    finally:
+        gc.enable()
 
 
 def test_fps_picks_nearest_frames_and_invents_none(made: Path) -> None:
