@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from flowprep.config import ExtractSettings
 from flowprep.datasets import list_videos
 from flowprep.datasets.scan import Scan
 from flowprep.errors import SettingsError
-from flowprep.records import Listing
+from flowprep.records import Listing, Reason, Video
 from flowprep.stores.inventory import FoundVideo
 
 _PSEUDO_EXTENSION = ".avi"  # listings match files by their names without extension
@@ -22,12 +22,19 @@ def list_tree(root: Path, dataset: str, splits: Path | None, videos: Sequence[Fo
     locations = {f"{found.location}{_PSEUDO_EXTENSION}": found.location for found in videos}
     scan = Scan(paths=tuple(sorted(locations, key=os.fsencode)), problems={})
     listing = list_videos(dataset, root, splits=splits, found=scan)
-    listed = tuple(
-        dataclasses.replace(video, path=locations[video.path], segment=None) if video.path in locations else video
-        for video in listing.videos
-    )
+    found = frozenset(locations.values())
+    listed = tuple(_as_found(video, locations, found) for video in listing.videos)
     unlisted = tuple(locations[path] for path in listing.unlisted)
     return dataclasses.replace(listing, videos=listed, unlisted=unlisted)
+
+
+def _as_found(video: Video, locations: Mapping[str, str], found: Set[str]) -> Video:
+    """The entry with the place of its images. Where there is but its video file, they are missing."""
+    if video.path in locations:
+        return dataclasses.replace(video, path=locations[video.path], segment=None)
+    if video.problem is not None or video.path in found:
+        return video
+    return dataclasses.replace(video, problem=Reason("missing", f"{video.path} is no folder with images of the layout"))
 
 
 def check_classes(root: Path, settings: ExtractSettings, listing: Listing) -> None:

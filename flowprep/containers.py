@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 _MAX_PARTS = 1_000_000  # more boxes than any real file has; stops a crafted one
+_RIFF_UNKNOWN = (0, 0xFFFFFFFF)  # sizes that stay where a writer died, or wrote to a pipe
+_AVI_UNKNOWN_FRAMES = 1 << 30  # FFmpeg's, into an AVI that goes to a pipe
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
@@ -39,6 +41,11 @@ class Extent:
         return self.announced_bytes is not None and self.missing_bytes == 0
 
 
+def announced_frames(extent: Extent, num_frames: int) -> int:
+    """How many frames a header announces that says `num_frames`, 0 where its writer could not know."""
+    return 0 if extent.kind == "avi" and num_frames == _AVI_UNKNOWN_FRAMES else num_frames
+
+
 def read_extent(file: BinaryIO) -> Extent:
     """The extent of an open, seekable file. Never raises for strange content: it then announces nothing."""
     num_bytes = file.seek(0, 2)
@@ -63,7 +70,7 @@ def read_extent(file: BinaryIO) -> Extent:
 
 
 def _riff_end(file: BinaryIO, num_bytes: int) -> int | None:
-    """End of the last RIFF chunk: one, or several in OpenDML files beyond 1 GiB. A writer that died leaves size 0."""
+    """End of the last RIFF chunk: one, or several in OpenDML files beyond 1 GiB; None where its size is not known."""
     position = 0
     for _ in range(_MAX_PARTS):
         file.seek(position)
@@ -71,7 +78,7 @@ def _riff_end(file: BinaryIO, num_bytes: int) -> int | None:
         if len(header) < 8 or header[:4] != b"RIFF":
             break
         (size,) = struct.unpack("<I", header[4:])
-        if size == 0:
+        if size in _RIFF_UNKNOWN:
             return None
         position += 8 + size + (size & 1)
         if position >= num_bytes:

@@ -16,7 +16,7 @@ from flowprep.conclusion import conclude, write_run_json
 from flowprep.config import ExtractSettings, RunSettings
 from flowprep.convert_source import SourceRows, list_of, mtimes_of
 from flowprep.convert_video import Converter
-from flowprep.errors import MissingDataError, SettingsError
+from flowprep.errors import MissingDataError, SettingsError, looking
 from flowprep.first_image import FirstImages
 from flowprep.interruption import Interruption
 from flowprep.inthreads import do_videos
@@ -136,6 +136,7 @@ def _drop_aside(out: Path, videos: Sequence[Video], todo: Set[int]) -> None:
                 commit.drop_aside(out, id_hash(video.id))
 
 
+@looking()
 def _check_places(source: Path, out: Path) -> None:
     there, here = source.resolve(), out.resolve()
     if there == here or there in here.parents or here in there.parents:

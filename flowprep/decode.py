@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
@@ -23,6 +24,7 @@ from flowprep import containers, integrity, source, timing
 from flowprep.config import DecodeSettings
 from flowprep.errors import VideoError
 from flowprep.integrity import Evidence
+from flowprep.orientation import Upright
 from flowprep.records import DecodeFacts, Reason, Segment
 
 FORMATS = (
@@ -52,26 +54,19 @@ class VideoReader:
     """
 
     def __init__(self, path: Path, settings: DecodeSettings, segment: Segment | None = None) -> None:
-        self._path = path
-        self._settings = settings
-        self._segment = segment
+        self._path, self._settings, self._segment = path, settings, segment
         self.opened = False
         self._closed_facts: DecodeFacts | None = None
         self.reasons: list[Reason] = []
         self.pts_seconds: list[float] = []
-        self._num_errors = 0
-        self._num_corrupt = 0
-        self._kept_corrupt: list[int] = []
-        self._gaps: list[int] = []
-        self._num_packets = 0
-        self._num_decoded = 0
+        self._num_errors = self._num_corrupt = 0
+        self._kept_corrupt, self._gaps = list[int](), list[int]()
+        self._num_packets = self._num_decoded = 0
         self._stamps = timing.Stamps()
-        self._reached_end = False
+        self._reached_end = self._stopped = False
         self._last_packet_end: float | None = None
-        self._interlaced = False
-        self._rotation = 0
-        self._pixel_format = ""
-        self._reformatter = VideoReformatter()
+        self._interlaced, self._rotation, self._pixel_format = False, 0, ""
+        self._reformatter, self._upright = VideoReformatter(), Upright()
 
     def __enter__(self) -> Self:
         with source.opened(self._path) as file:
@@ -132,6 +127,7 @@ class VideoReader:
         best = self._container.streams.best("video")
         self._stream = next((stream for stream in streams if stream is best), streams[0])
         self._num_streams = len(streams)
+        self._announced_frames = containers.announced_frames(self._extent, self._stream.frames)
         context = self._stream.codec_context
         if context is None:
             raise VideoError("no_video", "the video stream has a codec that is not known")
@@ -194,7 +190,7 @@ class VideoReader:
         duration = self._duration_seconds()
         if self._cut is not None:
             return round((self._cut.end_seconds - self._cut.start_seconds) * self.fps)
-        whole = self._stream.frames or round((duration or 0) * self._source_fps)
+        whole = self._announced_frames or round((duration or 0) * self._source_fps)
         return round(whole * self.fps / self._source_fps) if self._source_fps else whole
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -202,7 +198,12 @@ class VideoReader:
     def frames(self) -> Iterator[NDArray[np.uint8]]:
         """Upright RGB frames, uint8 (H, W, 3), in display order. All have one size."""
         depth = _REORDERED if self._extent.kind == "avi" else 0
-        timed = self._in_segment(timing.in_display_order(self._decoded(), self._period, depth, self._stamps))
+        decoded = self._decoded()
+        if self._settings.on_damage == "keep-prefix":
+            decoded = integrity.before_damage(
+                decoded, lambda item: item[1][0].pict_type == PictureType.B, lambda: self._stopped
+            )
+        timed = self._in_segment(timing.in_display_order(decoded, self._period, depth, self._stamps))
         if self._settings.fps is not None:
             timed = timing.pick_nearest(timed, self._settings.fps)
         size: tuple[int, int] | None = None
@@ -232,11 +233,11 @@ class VideoReader:
         start = self._cut.start_seconds - _TOLERANCE_SECONDS if self._cut else float("-inf")
         size: tuple[int, int] | None = None
         in_segment = self._cut is None or self._cut.start_seconds <= 0
-        pending_gap = stopped = False
+        pending_gap = False
         for packet in self._packets():
             if integrity.has_hole(packet, self._context.name):
                 self._num_errors += in_segment
-                stopped = stopped or (in_segment and not tolerant)
+                self._stopped |= in_segment and not tolerant
             try:
                 decoded = packet.decode()
             except av.FFmpegError as error:
@@ -244,7 +245,7 @@ class VideoReader:
                     raise VideoError("memory", "there is not enough memory to decode") from error
                 self._num_errors += in_segment
                 pending_gap = in_segment
-                stopped = stopped or (in_segment and not tolerant)
+                self._stopped |= in_segment and not tolerant
                 continue
             for frame in decoded:
                 assert isinstance(frame, av.VideoFrame)
@@ -262,8 +263,8 @@ class VideoReader:
                     self._num_decoded += 1
                     self._interlaced = self._interlaced or frame.interlaced_frame
                     self._num_corrupt += frame.is_corrupt
-                    stopped = stopped or (frame.is_corrupt and not tolerant)
-                if not stopped:
+                    self._stopped |= frame.is_corrupt and not tolerant
+                if not self._stopped:
                     yield stamp, (frame, pending_gap)
                     pending_gap = False
         self._reached_end = True
@@ -312,12 +313,11 @@ class VideoReader:
             self._num_errors += 1
 
     def _upright_rgb(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        """RGB of a frame with the display rotation applied (FFmpeg's angle is counter-clockwise)."""
-        rotation = self._rotation = frame.rotation
+        """RGB of a frame, turned and mirrored as it is to be shown."""
+        self._rotation = frame.rotation
         self._pixel_format = self._pixel_format or frame.format.name
         converted = self._reformatter.reformat(frame, format="rgb24", interpolation=_RGB_FLAGS, threads=1)
-        rgb = np.asarray(converted.to_ndarray(), dtype=np.uint8)
-        return np.ascontiguousarray(np.rot90(rgb, rotation // 90) if rotation % 90 == 0 else rgb)
+        return self._upright(np.asarray(converted.to_ndarray(), dtype=np.uint8), frame)
 
     def _size_change(self, index: int, here: tuple[int, ...], before: tuple[int, ...]) -> VideoError:
         return VideoError(
@@ -358,7 +358,7 @@ class VideoReader:
             is_encrypted = self._context.codec_tag in ("encv", "drmi")
         return Evidence(
             extent=self._extent,
-            announced_frames=self._stream.frames,
+            announced_frames=self._announced_frames,
             num_index_entries=len(self._stream.index_entries),
             num_packets=self._num_packets,
             num_decoded=self._num_decoded,
@@ -388,7 +388,7 @@ class VideoReader:
             pixel_aspect=f"{aspect.numerator}:{aspect.denominator}" if aspect else "1:1",
             stream=self._stream.index,
             num_video_streams=self._num_streams,
-            announced_frames=self._stream.frames,
+            announced_frames=self._announced_frames,
             packets=self._num_packets,
             decoded_frames=self._num_decoded,
             num_errors=self._num_errors,

@@ -7,6 +7,8 @@ settings, 3 stopped early, 4 damage found).
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -32,6 +34,20 @@ class MissingDataError(FlowprepError, FileNotFoundError):
     """A file or folder that the command needs does not exist."""
 
     exit_code = 2
+
+
+@contextlib.contextmanager
+def looking() -> Iterator[None]:
+    """Raise MissingDataError where a file or folder cannot even be looked for, as below a folder of another user."""
+    try:
+        yield
+    except FlowprepError:
+        raise
+    except OSError as error:
+        raise MissingDataError(
+            f"{error.filename} cannot be looked at: {error.strerror}; give permission to enter and read the folders on "
+            "the way, or name another place"
+        ) from error
 
 
 class BackendUnavailableError(FlowprepError, RuntimeError):

@@ -7,14 +7,19 @@ corrupt flag (flipped bits), and decoder errors are counted (holes).
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import SupportsBytes
+from typing import SupportsBytes, TypeVar
 
 from flowprep.containers import Extent
 from flowprep.errors import VideoError
 from flowprep.records import Reason, Segment
 
+T = TypeVar("T")
+
 _HOLE = bytes(1024)
+_MAX_REORDERED = 16  # frames, in H.264 and HEVC
 _HOLE_CODECS = frozenset(
     {"vp8", "vp9", "libdav1d", "av1", "h264", "hevc", "mpeg4", "msmpeg4", "msmpeg4v2", "msmpeg4v3"}
 )
@@ -127,3 +132,18 @@ def has_hole(packet: SupportsBytes, codec: str) -> bool:
     The VP8, VP9 and AV1 decoders take such data for valid and give wrong pictures without a word.
     """
     return codec in _HOLE_CODECS and _HOLE in bytes(packet)
+
+
+def before_damage(frames: Iterable[T], is_b_frame: Callable[[T], bool], is_damaged: Callable[[], bool]) -> Iterator[T]:
+    """The frames, which end with the first damaged one, without the B-frames right before that.
+
+    They are shown before it, but were decoded after it and from it: their pictures are wrong, and nothing says so.
+    `is_damaged` tells at the end whether damage was the reason. Few frames are held back at a time.
+    """
+    held: deque[T] = deque()
+    for frame in frames:
+        held.append(frame)
+        while held and (not is_b_frame(frame) or len(held) > _MAX_REORDERED):
+            yield held.popleft()
+    if not is_damaged():
+        yield from held

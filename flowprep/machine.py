@@ -84,8 +84,8 @@ def _groups(controller: str, membership: Path, root: Path) -> Iterator[Path]:
 
 
 def existing_folder(path: Path) -> Path:
-    """`path`, or the nearest folder above it that exists: on its disk `path` would be made."""
-    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    """`path`, or the nearest folder above it that exists as far as one can see: on its disk `path` would be made."""
+    return next(place for place in (path.absolute(), *path.absolute().parents) if os.path.exists(place))
 
 
 def is_running(pid: int) -> bool:

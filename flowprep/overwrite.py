@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import glob
 import json
 import os
 import secrets
 from pathlib import Path
 
 from flowprep import commit, resume
-from flowprep.errors import RunStoppedError, SettingsError
+from flowprep.errors import RunStoppedError, SettingsError, looking
 from flowprep.records import Video
 from flowprep.stores.layouts import layout_of
 from flowprep.stores.places import CHECKSUMS, MANIFEST, SPLITS, TIMING, adopted_mark
@@ -74,19 +75,30 @@ def _own_names(out: Path) -> set[str]:
 
 
 def begin(out: Path) -> Path:
-    """The folder to build in. What an interrupted swap left is finished first; an interrupted build is continued."""
+    """The folder to build in. What an interrupted swap left is finished first; an interrupted build is continued.
+
+    Raises SettingsError where it cannot be made.
+    """
     folder = build_folder(out)
-    if folder.exists() and not (folder / ".flowprep" / _MARK).exists():
-        commit.remove_tree(folder)  # the old store of a swap that was interrupted after the exchange
-    (folder / ".flowprep").mkdir(parents=True, exist_ok=True)
-    (folder / ".flowprep" / _MARK).touch()
+    try:
+        if folder.exists() and not (folder / ".flowprep" / _MARK).exists():
+            commit.remove_tree(folder)  # the old store of a swap that was interrupted after the exchange
+        (folder / ".flowprep").mkdir(parents=True, exist_ok=True)
+        (folder / ".flowprep" / _MARK).touch()
+    except OSError as error:
+        raise SettingsError(
+            f"{folder}, where --overwrite builds the new store, cannot be made: {error.strerror}; allow writing in "
+            f"{folder.parent}, or give another --out"
+        ) from error
     return folder
 
 
 def recover(out: Path) -> None:
     """Take back, or finish, a swap that was interrupted between its two renames."""
     place = out.resolve()
-    for old in sorted(place.parent.glob(f".{place.name}.replaced-*")):
+    with looking():
+        replaced = sorted(place.parent.glob(f".{glob.escape(place.name)}.replaced-*"))
+    for old in replaced:
         if os.path.lexists(place):
             commit.remove_tree(old)
         else:

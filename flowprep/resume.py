@@ -141,13 +141,21 @@ def _check_list(out: Path, videos: Sequence[Video]) -> None:
             if there is None:
                 return
             if video is None or there != identity(video):
-                what = "is gone" if video is None else f"is now {video.id}"
+                what = "is gone" if video is None else _what_is_now(there, identity(video))
                 raise SettingsError(
                     f"the list has changed: entry {number}, {there['id']} in the store {out}, {what}; "
                     "a list may only grow at its end: give another --out, or --overwrite"
                 )
     except MissingDataError:
         return  # a run that was killed between settings and list
+
+
+def _what_is_now(there: dict[str, Any], here: dict[str, Any]) -> str:
+    """What has become of an entry: another id, or other facts of the same."""
+    if there["id"] != here["id"]:
+        return f"is now {here['id']}"
+    changed = [f"{name} {here[name]!r} instead of {there[name]!r}" for name in here if here[name] != there[name]]
+    return f"now has {' and '.join(changed)} (a new class may have moved the others)"
 
 
 def _list_version(out: Path) -> ListVersion:

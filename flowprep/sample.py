@@ -12,7 +12,7 @@ import numpy.typing as npt
 from flowprep.config import DecodeSettings, ResizeSettings
 from flowprep.datasets.folder import list_folder
 from flowprep.decode import VideoReader
-from flowprep.errors import VideoError
+from flowprep.errors import VideoError, looking
 from flowprep.records import Video
 from flowprep.resize import grey, resize, target_size
 
@@ -58,6 +58,7 @@ def sample_pairs(videos: Path, num_pairs: int, resize_settings: ResizeSettings) 
             yield Unreadable(video=video.path, why=error.detail)
 
 
+@looking()
 def listed_videos(videos: Path) -> tuple[Path, list[Video]]:
     """A folder and its videos: those of a folder as `--dataset folder` finds them, or the one of a video file."""
     if videos.is_file():

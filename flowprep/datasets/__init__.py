@@ -17,12 +17,13 @@ from flowprep.datasets.places import NAMES, Places, find_places
 from flowprep.datasets.scan import Scan
 from flowprep.datasets.ssv2 import list_ssv2
 from flowprep.datasets.ucf101 import list_ucf101
-from flowprep.errors import SettingsError
+from flowprep.errors import SettingsError, looking
 from flowprep.records import Listing
 
 __all__ = ["NAMES", "Places", "find_places", "list_videos", "missing_by_class_and_split", "video_folder"]
 
 
+@looking()
 def list_videos(
     name: str,
     videos: Path,

@@ -17,7 +17,7 @@ from flowprep.datasets.text import read_lines
 from flowprep.errors import DatasetError, MissingDataError
 from flowprep.records import Listing, Video
 
-_LIST = re.compile(r"(.+)_test_split(\d+)\.txt")
+_LIST = re.compile(r"([^.].*)_test_split(\d+)\.txt")  # not the hidden `._` files that macOS puts beside others
 _PART_OF_FLAG = {"0": None, "1": "train", "2": "test"}
 
 

@@ -139,7 +139,8 @@ def _csv_files(splits: Path) -> list[Path]:
     """The CSV files, those for training first, then validation and testing, then by name."""
     if not splits.is_dir():
         return [splits]
-    files = [path for path in splits.iterdir() if path.suffix.lower() == ".csv"]
+    # Not the hidden `._` files that macOS puts beside others.
+    files = [path for path in splits.iterdir() if path.suffix.lower() == ".csv" and not path.name.startswith(".")]
     if not files:
         raise MissingDataError(
             f"the folder {splits} holds no CSV file; put the official lists there (train.csv, val.csv, test.csv)"

@@ -1,7 +1,8 @@
 """`list`: a CSV or text file of the user's names the videos. `fields` says how its lines are read.
 
 Columns are path, then any of label (a whole number from 0, or a class name), id, start and end (seconds), in this order
-or as a header says; a header may also have `class`, and then `label` is a number.
+or as a header says; a header may also have `class`, and then `label` is a number. Numbers that are not whole are
+refused, as are numbers below a label that is none (a header of other names): they would become names of classes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from flowprep.errors import DatasetError
 from flowprep.records import Listing, Reason, Segment, Video
 
 _MAX_LABEL = 2**31 - 1  # shards store labels as int32
-_INTEGER = re.compile(r"[+-]?[0-9]+")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")  # Python makes no number of thousands of digits
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ class _Labels:
             raise DatasetError(
                 f"{list_path}, line {wrong.line}: beside a class the label must be a whole number, got {wrong.label!r}"
             )
+        _check_are_names(list_path, [entry for entry in entries if entry.label], self._are_numbers)
         if self._are_numbers and any(entry.label for entry in entries):
             self._check_numbers(list_path, entries)
         else:
@@ -170,6 +173,24 @@ class _Labels:
                     )
         if sorted(name_of) == list(range(len(name_of))):
             self.classes = tuple(name_of[number] for number in sorted(name_of))
+
+
+def _check_are_names(list_path: Path, labelled: list[_Entry], are_numbers: bool) -> None:
+    """Refuse numbers that would be taken for names of classes and numbered anew, as their bytes sort: 0, 1, 10, 2."""
+    others = [entry for entry in labelled if not _NUMBER.fullmatch(entry.label)]
+    if are_numbers or (others and (others != labelled[:1] or len(labelled) == 1)):
+        return
+    first = labelled[0]
+    cure = "in a column `class`, which needs a header, numbers are names of classes"
+    if others:
+        raise DatasetError(
+            f"{list_path}, line {first.line}: the label {first.label!r} is no number and all others are; if this line "
+            f"is a header, name its columns path, label, class, id, start and end; {cure}"
+        )
+    wrong = next(entry for entry in labelled if not _INTEGER.fullmatch(entry.label))
+    raise DatasetError(
+        f"{list_path}, line {wrong.line}: a label is a whole number or the name of a class, got {wrong.label!r}; {cure}"
+    )
 
 
 def _video(entry: _Entry, list_path: Path, videos: Path, found: Scan, on_disk: set[str], labels: _Labels) -> Video:

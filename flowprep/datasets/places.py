@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowprep.errors import MissingDataError, SettingsError
+from flowprep.errors import MissingDataError, SettingsError, looking
 
 NAMES = ("ucf101", "hmdb51", "kinetics", "ssv2", "folder", "list")
 """The datasets."""
@@ -53,6 +53,7 @@ class Places:
     out: Path
 
 
+@looking()
 def find_places(
     name: str,
     *,
@@ -67,7 +68,7 @@ def find_places(
     their official folder names; so they are in the folder given as `splits`. For `list`, `splits` is the list file.
 
     Raises SettingsError for an unknown name, MissingDataError that says what was looked for, where the dataset is
-    obtained and how it is laid out.
+    obtained and how it is laid out, or which folder may not be entered.
     """
     if name not in NAMES:
         raise SettingsError(f"the dataset must be one of {', '.join(NAMES)}, got {name!r}")

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from flowprep.config import SynthSettings
 from flowprep.datasets.synthetic_scene import MID_GREY, SPLITS, Draw, SynthClass, synth_classes
-from flowprep.errors import RunStoppedError, SettingsError
+from flowprep.errors import RunStoppedError, SettingsError, looking
 from flowprep.records import canonical_json
 from flowprep.settings import differences
 
@@ -140,7 +140,9 @@ def _claim(out: Path, settings: SynthSettings) -> None:
     """Make `out` the folder of this set, or make sure that it is."""
     asked = {"format": FORMAT, "settings": settings.to_json()}
     header = out / HEADER
-    if header.is_file():
+    with looking():
+        is_begun = header.is_file()
+    if is_begun:
         try:
             there = json.loads(header.read_bytes())
             found = differences(there, asked)

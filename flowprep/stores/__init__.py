@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flowprep.errors import MissingDataError, SettingsError, StoreError
+from flowprep.errors import MissingDataError, SettingsError, StoreError, looking
 from flowprep.stores.base import Store, StoredClip
 from flowprep.stores.foreign import Facts, open_foreign
 from flowprep.stores.hdf5 import ShardStore
@@ -20,6 +20,7 @@ from flowprep.stores.places import MANIFEST
 __all__ = ["ShardStore", "Store", "StoredClip", "TreeStore", "check_listing", "find_manifest", "open_store"]
 
 
+@looking()
 def find_manifest(folder: Path) -> Path:
     """The manifest of a store. Raises MissingDataError without such a folder, StoreError where it has none."""
     if not folder.is_dir():

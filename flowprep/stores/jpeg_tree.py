@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from flowprep.errors import StoreError
 from flowprep.stores.base import Store
+from flowprep.stores.jpegfile import open_plain
 from flowprep.stores.layouts import layout_of
 from flowprep.stores.manifest import StoredRows
 from flowprep.stores.places import TIMING
@@ -26,7 +27,8 @@ class TreeStore(Store):
         super().__init__(path, rows or StoredRows(path))
         self._layout = layout_of(self.settings)
         self._root = os.path.realpath(path)
-        self._folders: dict[int, dict[str, str]] = {}
+        self._has_been_checked = bytearray(len(self._rows))  # by position
+        self._recent: tuple[int, dict[str, str]] = (-1, {})
         self._timing: Timing | None = None
 
     @property
@@ -56,25 +58,27 @@ class TreeStore(Store):
         part, name = self._layout.file(stream, index)
         path = f"{self._video_folders(position)[part]}/{name}"
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open_plain(path) as file:
+                return file.read()
         except OSError as error:
             raise StoreError(
                 f"{path} cannot be read: {error.strerror}; restore it, or extract anew with --overwrite"
             ) from error
-        with os.fdopen(fd, "rb", buffering=0) as file:
-            return file.read()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self.path, self._rows)) if isinstance(self._rows, FoundRows) else super().__reduce__()
 
     def _video_folders(self, position: int) -> dict[str, str]:
-        """Absolute folder of each part of a video."""
-        folders = self._folders.get(position)
-        if folders is None:
-            places = self._layout.folders(self._rows.locations[position], self.settings.streams)
-            folders = {part: f"{self._root}/{place}" for part, place in places.items()}
+        """Absolute folder of each part of a video. Of a million videos no more than the last one's are held."""
+        last, folders = self._recent
+        if last == position:
+            return folders
+        places = self._layout.folders(self._rows.locations[position], self.settings.streams)
+        folders = {part: f"{self._root}/{place}" for part, place in places.items()}
+        if not self._has_been_checked[position]:
             for folder in folders.values():
                 if os.path.realpath(folder) != folder:
                     raise StoreError(f"{folder} lies behind a symbolic link, which is refused")
-            self._folders[position] = folders
+            self._has_been_checked[position] = True
+        self._recent = position, folders
         return folders

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from io import FileIO
 from pathlib import Path
 
 from flowprep.errors import StoreError
@@ -58,12 +59,21 @@ def jpeg_size(data: bytes | memoryview) -> tuple[int, int]:
     return size
 
 
+def open_plain(path: Path | str) -> FileIO:
+    """A file that is no link, open for reading without a buffer. Raises OSError for links and folders."""
+    # os.fdopen would leave the descriptor of a folder open when it refuses that.
+    return open(path, "rb", buffering=0, opener=_open_no_link)
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def read_plain_file(path: Path | str) -> bytes:
     """All bytes of a regular file that is no link. Raises StoreError with what is wrong with any other."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(fd, "rb", buffering=0) as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+        with open_plain(path) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise StoreError("it is not a regular file")
             return file.readall()
     except OSError as error:

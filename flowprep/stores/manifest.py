@@ -21,6 +21,7 @@ from flowprep.stores.rowtable import RowTable
 
 FORMAT = 1
 KIND = "flowprep-manifest"
+_MAX_COUNT = 2**31 - 1
 
 
 def header_line(settings: ExtractSettings, num_videos: int) -> str:
@@ -116,6 +117,8 @@ class StoredRows(RowTable):
                 counts = [data[name] for name in ("frames", "flows", "height", "width")]
                 if not isinstance(video_id, str) or not all(isinstance(count, int) and count >= 0 for count in counts):
                     raise TypeError("a field has the wrong type")
+                if max(counts) > _MAX_COUNT:
+                    raise ValueError("a number is too large")
                 location = shared.setdefault(location, checked_location(location, shard=key == "shard"))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise StoreError(f"{self.path} line {number} is not the row of a video: {error}") from error

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, final
 
 from flowprep.config import ExtractSettings
-from flowprep.errors import MissingDataError
+from flowprep.errors import MissingDataError, looking
 from flowprep.records import Listing, Row, canonical_json
 from flowprep.resume import parse_settings
 from flowprep.stores.manifest import header_line, read_manifest
@@ -110,7 +110,9 @@ def gather(out: Path, findings: list[Finding]) -> Evidence | None:
     None if nothing says with which settings, or of which videos it was made; the findings say what is lost.
     Raises MissingDataError if there is no such folder, or it is no store.
     """
-    if not out.is_dir():
+    with looking():
+        is_folder = out.is_dir()
+    if not is_folder:
         raise MissingDataError(f"there is no store {out}; `flowprep extract` makes one")
     files = Files(out)
     if not any(files.exists(name) for name in (MANIFEST, BOOKS, CHECKSUMS)):

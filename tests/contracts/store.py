@@ -486,7 +486,9 @@ class StoreContract:
         lines = data.splitlines(keepends=True)
         key = "shard" if settings.store.format == "hdf5" else "folder"
         outside = json.dumps({**json.loads(lines[1]), key: "../../etc"}).encode() + b"\n"
+        endless = json.dumps({**json.loads(lines[1]), "frames": 10**30}).encode() + b"\n"
         for broken, message in (
+            (b"".join([lines[0], endless, *lines[2:]]), "line 2 is not the row of a video: .* too large"),
             (b"".join(lines[:3]), "has 2 videos where its header says 5"),
             (data[:-10], "line 6 is cut"),
             (b"".join([*lines[:2], b'{"id": 3}\n', *lines[3:]]), "line 3 is not the row"),

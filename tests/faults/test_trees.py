@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from flowprep.config import ExtractSettings, FlowSettings, StoreSettings
 from flowprep.errors import StoreError, VideoError
 from flowprep.publisher import Publisher
 from flowprep.stores import open_store
+from flowprep.stores.jpegfile import read_plain_file
 from flowprep.stores.places import row_path
 
 
@@ -94,6 +96,22 @@ def test_case_87_links_in_the_tree_are_refused(tmp_path: Path) -> None:
             store.jpeg("v_a_g01", "rgb", 0)
         with pytest.raises(StoreError, match="behind a symbolic link"):
             store.jpeg("v_b g'02", "rgb", 0)
+
+
+def test_a_folder_in_the_place_of_a_jpeg_is_damage_and_is_not_left_open(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_store(out, tree())
+    image = out / "class0" / "v_a_g01" / "img_00001.jpg"
+    image.unlink()
+    image.mkdir()
+    with open_store(out) as store:
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            with pytest.raises(StoreError, match=r"img_00001.jpg cannot be read: Is a directory; restore it"):
+                store.jpeg("v_a_g01", "rgb", 0)
+            with pytest.raises(StoreError, match="it cannot be read: Is a directory"):
+                read_plain_file(image)
+        assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_case_87_nothing_is_written_through_a_link(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,6 +24,11 @@ def moving_frames(num_frames: int, width: int = 96, height: int = 64, seed: int 
     return np.stack([wide[:height, start : start + width] for start in starts]).astype(np.uint8)
 
 
+class _Pipe(io.FileIO):
+    def seekable(self) -> bool:
+        return False
+
+
 def write_video(
     path: Path,
     frames: NDArray[np.uint8],
@@ -35,9 +42,13 @@ def write_video(
     pts: list[int] | None = None,
     gop_size: int = 12,
     max_b_frames: int = 0,
+    to_pipe: bool = False,
 ) -> Path:
-    """Encode RGB frames; `pts` in frame periods makes variable frame rates."""
-    with av.open(str(path), "w", format=container, options=container_options or {}) as output:
+    """Encode RGB frames; `pts` in frame periods makes variable frame rates. A pipe cannot go back to the header."""
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(_Pipe(path, "w")) if to_pipe else str(path)
+        container = container or path.suffix[1:] if to_pipe else container
+        output = stack.enter_context(av.open(file, "w", format=container, options=container_options or {}))
         stream = output.add_stream(codec, rate=fps, options=options or {})
         stream.width, stream.height = frames.shape[2], frames.shape[1]
         stream.pix_fmt = pixel_format

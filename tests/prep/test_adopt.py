@@ -192,6 +192,17 @@ def test_a_tree_without_classes_takes_them_from_the_official_lists(tmp_path: Pat
     assert there == json.loads((root / "splits.json").read_text())
 
 
+def test_a_video_beside_the_folders_does_not_stand_for_its_images(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    for folder in ("Archery/v_Archery_g01_c01", "Bowling/v_Bowling_g01_c01.avi"):
+        foreign.denseflow(root, folder, 3)
+    (root / "Archery/v_Archery_g02_c01.avi").write_bytes(b"a video whose frames nobody has extracted")
+    summary = done(root, DENSEFLOW, dataset="ucf101", splits=splits_of_ucf101(tmp_path / "splits")).summary
+    assert (summary.states, summary.reasons) == ({"ok": 2, "failed": 1}, {"missing": 1})
+    with open_store(root) as store:
+        assert list(store.ids) == ["v_Archery_g01_c01", "v_Bowling_g01_c01"]
+
+
 def test_names_of_denseflow_say_step_and_direction(tmp_path: Path) -> None:
     root = make(tmp_path / "tree", foreign.denseflow, step=2)
     make(root, foreign.denseflow, step=-2)

@@ -50,8 +50,9 @@ def test_riff_chunks_follow_each_other(tmp_path: Path) -> None:
     second = b"RIFF" + struct.pack("<I", 192) + b"AVIX" + bytes(188)
     assert extent_of(tmp_path / "a", first + second).complete
     assert extent_of(tmp_path / "b", first + second[:50]).missing_bytes == 150
-    died = b"RIFF" + struct.pack("<I", 0) + b"AVI " + bytes(88)
-    assert extent_of(tmp_path / "c", died).announced_bytes is None
+    for unknown in (0, 0xFFFFFFFF):
+        died = b"RIFF" + struct.pack("<I", unknown) + b"AVI " + bytes(88)
+        assert extent_of(tmp_path / "c", died).announced_bytes is None
 
 
 def test_a_live_matroska_segment_announces_nothing(made: dict[str, bytes], tmp_path: Path) -> None:

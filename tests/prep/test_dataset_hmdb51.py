@@ -48,6 +48,7 @@ def test_names_and_flags(tmp_path: Path) -> None:
         wave_test_split1__txt="".join(f"{name} {flag} \r\n" for name, flag in zip(NAMES, "1201", strict=True)),
         wave_test_split2__txt="".join(f"{name} 0\n" for name in [*NAMES, "new.avi"]),
     )
+    (lists / "._wave_test_split1.txt").write_bytes(b"\x00\x05\x16\x07\xff")  # by macOS
     videos = make_files(tmp_path / "videos", *(f"wave/{name}" for name in NAMES))
     listing = list_videos("hmdb51", videos, splits=lists)
     ids = [f"wave/{name.removesuffix('.avi')}" for name in NAMES]

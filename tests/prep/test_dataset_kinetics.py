@@ -90,6 +90,7 @@ def test_several_lists_are_parts_of_one_split(tmp_path: Path) -> None:
         train__csv='label,youtube_id,time_start,time_end,split\n"b, b",idB,0,10,train\na,idA,0,10.0,train\n\n',
         validate__csv="label,youtube_id,time_start,time_end\na,idD,1,11\n",  # the part is in the name
     )
+    (lists / "._train.csv").write_bytes(b"\x00\x05\x16\x07\xff")  # by macOS
     listing = list_videos("kinetics", make_files(tmp_path / "videos", "x.mp4"), splits=lists)
     ids = ["idB_000000_000010", "idA_000000_000010", "idD_000001_000011", "idC_000000_000010"]
     assert [video.id for video in listing.videos] == ids

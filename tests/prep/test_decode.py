@@ -1,5 +1,7 @@
+import gc
 import itertools
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +168,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(folder / "good.mkv", frames, codec="libx264")
     write_video(folder / "good.webm", frames[:20], codec="libvpx", options={"deadline": "realtime"})
     write_video(folder / "live.mkv", frames, codec="libx264", container_options={"live": "1"})
+    write_video(folder / "pipe.avi", frames, to_pipe=True)
     write_video(folder / "good.ts", frames, codec="libx264")
     write_video(folder / "fragments.mp4", frames, codec="libx264", container_options={"movflags": "frag_keyframe"})
     return folder
@@ -200,10 +203,16 @@ def test_demuxing_may_end_with_an_index_error_after_the_stream_was_flushed_alone
     assert read(made / "live.mkv").code == code
 
 
-@pytest.mark.parametrize("name", ["good.ts", "live.mkv"])
+@pytest.mark.parametrize("name", ["good.ts", "live.mkv", "pipe.avi"])
 def test_a_container_without_length_is_flagged(made: Path, name: str) -> None:
     outcome = read(made / name)
     assert (outcome.code, outcome.num_frames, outcome.flags) == ("", 60, ["unverified_length"])
+    assert outcome.facts.announced_frames == 0
+
+
+def test_a_length_that_its_writer_did_not_know_announces_no_frames(made: Path) -> None:
+    with VideoReader(made / "pipe.avi", DecodeSettings()) as reader:
+        assert reader.expected_frames < 10_000  # by its bytes; the header says 2^30
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
@@ -227,6 +236,71 @@ def test_packed_b_frames_are_picked_and_cut_by_sorted_times(name: str) -> None:
     for start, end in ((0.2, 0.7), (0.31, 1.13), (0.5, 1.5)):
         part = read(path, segment=Segment(start_seconds=start, end_seconds=end))
         np.testing.assert_allclose(part.pts, [time for time in whole.pts if start - 1e-6 <= time < end - 1e-6])
+
+
+def test_a_kept_prefix_has_no_picture_that_was_made_from_a_damaged_one(tmp_path: Path) -> None:
+    """Of B-frames that lie between two others, the later one is decoded first, and shown last."""
+    path = tmp_path / "b.mp4"
+    options = {"b_strategy": "0", "sc_threshold": "0", "b_pyramid": "normal"}
+    frames = moving_frames(40, 192, 128)
+    write_video(path, frames, codec="libx264", gop_size=250, max_b_frames=3, options=options)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    ahead = [packet for packet in packets if packet.pts - packet.dts == max(p.pts - p.dts for p in packets[4:])]
+    assert len(ahead) > 5
+    with VideoReader(path, DecodeSettings()) as reader:
+        sound = list(reader.frames())
+    for packet in ahead[2:6]:
+        data = bytearray(path.read_bytes())
+        place = slice(packet.pos + packet.size // 2, packet.pos + packet.size)
+        data[place] = bytes(byte ^ 0xFF for byte in data[place])
+        (tmp_path / "damaged.mp4").write_bytes(data)
+        with VideoReader(tmp_path / "damaged.mp4", PREFIX) as reader:
+            kept = list(reader.frames())
+        assert [reason.code for reason in reader.reasons] == ["damaged"]
+        assert 0 < len(kept) < len(sound)
+        assert all(np.array_equal(one, other) for one, other in zip(kept, sound, strict=False))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((1, 0, 0, 1), lambda image: image),
+        ((-1, 0, 0, -1), lambda image: np.rot90(image, 2)),
+        ((0, 1, -1, 0), lambda image: np.rot90(image, -1)),
+        ((0, -1, 1, 0), lambda image: np.rot90(image, 1)),
+        ((-1, 0, 0, 1), lambda image: image[:, ::-1]),
+        ((1, 0, 0, -1), lambda image: image[::-1]),
+        ((0, 1, 1, 0), lambda image: image.transpose(1, 0, 2)),
+        ((0, -1, -1, 0), lambda image: np.rot90(image, 2).transpose(1, 0, 2)),
+    ],
+)
+def test_pictures_are_turned_and_mirrored_as_their_matrix_says(
+    made: Path, tmp_path: Path, matrix: tuple[int, ...], shown: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    """The matrix is a b 0, c d 0, x y 1: a point (p, q) of the picture is shown at (a p + c q, b p + d q)."""
+    data = bytearray((made / "plain.mp4").read_bytes())
+    place = data.index(b"tkhd") + 4 + 40
+    assert data[place : place + 36] == struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    a, b, c, d = (value << 16 for value in matrix)
+    data[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "turned.mp4").write_bytes(data)
+    with VideoReader(made / "plain.mp4", DecodeSettings()) as reader:
+        plain = next(reader.frames())
+    with VideoReader(tmp_path / "turned.mp4", DecodeSettings()) as reader:
+        assert np.array_equal(next(reader.frames()), shown(plain))
+
+
+def test_frames_are_let_go_of_at_once(made: Path) -> None:
+    """Side data of a frame hold on to it, so that its memory would wait for the garbage collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        with VideoReader(made / "plain.mp4", DecodeSettings()) as reader:
+            assert sum(1 for _ in reader.frames()) == 60
+        assert sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()) < 5
+    finally:
+        gc.enable()
 
 
 def test_fps_picks_nearest_frames_and_invents_none(made: Path) -> None:

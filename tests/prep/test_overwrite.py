@@ -152,6 +152,26 @@ def test_a_swap_that_is_killed_anywhere_loses_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "fresh", "out"]
 
 
+@pytest.mark.parametrize("name", ["flow[1]", "flow?", "a**b"])
+def test_an_interrupted_swap_is_not_mistaken_for_that_of_another_store(tmp_path: Path, name: str) -> None:
+    others = [tmp_path / ".flow1.replaced-0a", tmp_path / ".axxb.replaced-0a"]
+    own = tmp_path / f".{name}.replaced-0b"
+    for folder in (*others, own):
+        (folder / ".flowprep").mkdir(parents=True)
+    overwrite.recover(tmp_path / name)
+    assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / name])
+    own.mkdir()
+    overwrite.recover(tmp_path / name)
+    assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / name])
+
+
+def test_a_place_where_nothing_can_be_built_is_wrong_use(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    overwrite.build_folder(out).write_text("in the way")  # as is a folder without write permission
+    with pytest.raises(SettingsError, match=r"overwrite, where --overwrite builds .*: .*give another --out"):
+        overwrite.begin(out)
+
+
 def test_an_interrupted_build_with_other_settings_is_begun_anew(videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     extract(videos, out, CHEAP)

@@ -1,9 +1,11 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from flowprep import commit
-from flowprep.errors import MissingDataError, StoreError
+from flowprep import commit, resume
+from flowprep.config import ExtractSettings
+from flowprep.errors import MissingDataError, SettingsError, StoreError
 from flowprep.records import Listing, Reason, Segment, Video
 from flowprep.stores.savedlist import SavedList, list_lines, list_path, read_identities, read_list
 
@@ -41,6 +43,22 @@ def test_identities_leave_out_what_may_change(tmp_path: Path) -> None:
     found = list(read_identities(tmp_path))
     assert found[0] == {"id": "a/b", "class": "a", "label": 0, "times": None}
     assert [entry["times"] for entry in found] == [None, None, [2.0, 9.0], None]
+
+
+def test_a_changed_entry_is_refused_with_what_has_changed(tmp_path: Path) -> None:
+    checked = resume.check(tmp_path, ExtractSettings(), LISTING)
+    resume.begin(tmp_path, ExtractSettings(), SavedList(listing=LISTING, videos=None), checked=checked)
+    for now, what in (
+        ({"label": 1}, "now has label 1 instead of 0 "),
+        ({"label": 1, "class_name": "b"}, "now has class 'b' instead of 'a' and label 1 instead of 0 "),
+        ({"id": "a/c"}, "is now a/c; "),
+    ):
+        changed = dataclasses.replace(LISTING, videos=(dataclasses.replace(VIDEOS[0], **now), *VIDEOS[1:]))
+        with pytest.raises(SettingsError, match="entry 1, a/b in the store") as caught:
+            resume.check(tmp_path, ExtractSettings(), changed)
+        assert what in str(caught.value)
+    with pytest.raises(SettingsError, match=r"entry 4, .* in the store .*, is gone; a list may only grow at its end"):
+        resume.check(tmp_path, ExtractSettings(), dataclasses.replace(LISTING, videos=VIDEOS[:3]))
 
 
 def test_a_missing_list_and_a_damaged_one_are_told_apart(tmp_path: Path) -> None:

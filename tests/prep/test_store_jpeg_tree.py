@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ from contracts.store import (
 from flowprep.config import ExtractSettings, FlowSettings, JpegSettings, StoreSettings
 from flowprep.encode import encode_plane
 from flowprep.errors import DatasetError, StoreError, VideoError
-from flowprep.records import State, Video
-from flowprep.stores import check_listing, open_store
+from flowprep.records import Row, State, Video
+from flowprep.stores import TreeStore, check_listing, open_store
+from flowprep.stores.rowtable import FoundRows
 
 
 def tree(layout: str = "flowprep", *, step: int = 1, backward: bool = False, **store: bool) -> ExtractSettings:
@@ -175,3 +177,25 @@ def test_a_failed_row_cannot_be_committed_as_stored(tmp_path: Path) -> None:
         row = dataclasses.replace(stored_row(publisher, video, 4), state=State.FAILED)
         with pytest.raises(VideoError, match="failed was committed as stored"):
             writer.commit(row, pts_of(4))
+
+
+def test_reading_many_videos_keeps_hardly_anything_of_them(tmp_path: Path) -> None:
+    num_videos = 400
+    rows = []
+    for index in range(num_videos):
+        video = Video(id=f"class/video-{index:05d}", path="", class_name="class", label=0)
+        folder = tmp_path / video.id
+        folder.mkdir(parents=True)
+        (folder / "img_00001.jpg").write_bytes(b"jpeg")
+        rows.append(dataclasses.replace(Row.unstored(video, State.OK), frames=1, location=video.id))
+    with TreeStore(tmp_path, FoundRows(tree(flow=False), rows)) as store:
+        assert store.jpeg(rows[0].id, "rgb", 0) == b"jpeg"
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            for row in rows:
+                store.jpeg(row.id, "rgb", 0)
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert after - before < 100 * num_videos
