@@ -84,8 +84,11 @@ def _groups(controller: str, membership: Path, root: Path) -> Iterator[Path]:
 
 
 def existing_folder(path: Path) -> Path:
-    """`path`, or the nearest folder above it that exists: on its disk `path` would be made."""
-    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    """`path`, or the nearest folder above it that exists: on its disk `path` would be made.
+
+    What we may not look at, or has too long a name, is taken for one that does not exist.
+    """
+    return next(place for place in (path.absolute(), *path.absolute().parents) if os.path.exists(place))
 
 
 def is_running(pid: int) -> bool:

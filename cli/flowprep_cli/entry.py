@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -9,6 +10,10 @@ import sys
 import click
 
 from flowprep.errors import FlowprepError
+
+_OF_A_PATH = frozenset({errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EROFS})
+_OF_A_DISK = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
+"""What the system says of a path that was given, or of its disk; other errors of the system are mistakes of ours."""
 
 
 def leave_with(group: click.Group, name: str, *, stopped: str) -> None:
@@ -30,6 +35,21 @@ def leave_with(group: click.Group, name: str, *, stopped: str) -> None:
         click.echo(stopped, err=True)
         code = 3
     except BrokenPipeError:  # the reader of stdout has gone, e.g. `flowprep info OUT | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()
         code = 1
+    except OSError as error:
+        if error.errno not in _OF_A_PATH | _OF_A_DISK:
+            raise
+        if error.filename is None:  # a full disk under `flowprep info OUT > FILE`
+            _say_no_more()
+        is_of_disk = error.errno in _OF_A_DISK
+        where = "stdout" if error.filename is None else os.fsdecode(error.filename)
+        cure = "mend its disk and run again" if is_of_disk else "mend its permissions, or give another path"
+        click.echo(f"Error: {where}: {error.strerror}; {cure}", err=True)
+        code = 3 if is_of_disk else 2
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say_no_more() -> None:
+    """Nobody reads stdout any more, or it is on a full disk: what is left in its buffer goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
