@@ -15,6 +15,9 @@ from flowprep.process import NONSENSE, START_SECONDS, AbortedError, LostError, S
 MAX_DEATHS = 3
 """In a row, without a batch in between: then the device is broken, and no video is to blame."""
 
+_END_SECONDS = 30.0
+"""For an owner to end when its input has; a driver may hang in giving a context back."""
+
 _IDLE_SECONDS = 365 * 24 * 3600.0
 _STALL_SECONDS = 120.0
 _STALL_SECONDS_PER_MEGAPIXEL = 60.0
@@ -115,9 +118,12 @@ class _Owner:
         return self._lost is None and self._process.is_alive()
 
     def end(self) -> LostError:
-        """Let it end, or kill it; why it did."""
+        """Let it end, and kill it if it does not; why it did."""
         if self._lost is None:
             self._process.end_input()
+            self._watcher.join(_END_SECONDS)
+            if self._watcher.is_alive():
+                self._process.end_at_once()
         self._watcher.join()
         assert self._lost is not None, "the watcher ends with a reason"
         return self._lost

@@ -3,7 +3,7 @@
 `FAULTS` says what, in words such as `crash=60`: it happens to pairs whose source is grey of about that level. `crash`
 and `hang` end or stop the process, `memory` finds none, `nan` gives flow that is not finite, `crash-once` crashes as
 long as no file `FAULT_MARK` exists. `dead` dies at once, `sick` when it is tried out, `dies` over every batch; for more
-than `pairs=3` pairs at a time there is no memory.
+than `pairs=3` pairs at a time there is no memory. `stays` does not end when it is told to.
 """
 
 from __future__ import annotations
@@ -52,3 +52,5 @@ if __name__ == "__main__":
         sys.exit("no driver of that kind")
     DISBackend._compute = misbehave  # type: ignore[method-assign]
     server.main(sys.argv[1:])
+    if "stays" in FAULTS:
+        signal.pause()

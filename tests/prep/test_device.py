@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -22,7 +23,7 @@ from flowprep import executors, run, wire
 from flowprep.childprocess import Task, Work
 from flowprep.config import ExtractSettings, FlowSettings, ResizeSettings, RunSettings
 from flowprep.datasets import list_videos
-from flowprep.device import server
+from flowprep.device import process, server
 from flowprep.device.client import DeviceFlow
 from flowprep.device.lane import LaneMemory, LaneShape
 from flowprep.device.load import Load, load_notes
@@ -202,6 +203,23 @@ def test_a_broken_device_ends_the_run_and_blames_nobody(
         outcomes(work, tasks, jobs=1)
     publisher = open_publisher(work.out, SETTINGS)
     assert all(publisher.read_row(task.video, task.list_index) is None for task in tasks)
+
+
+def test_an_owner_that_does_not_end_holds_up_no_run(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a driver hangs in giving back a context."""
+    faulty(monkeypatch, "stays")
+    monkeypatch.setattr(process, "_END_SECONDS", 0.5)
+    device = Device("cuda:0", SETTINGS, threading.Event())
+    device.address()
+    (owner,) = children_of(os.getpid())
+    closing = threading.Thread(target=device.close)
+    closing.start()
+    closing.join(20)
+    is_held_up = closing.is_alive()
+    if is_held_up:
+        os.kill(owner, signal.SIGKILL)
+        closing.join()
+    assert not is_held_up
 
 
 def test_workers_are_told_when_there_is_no_owner() -> None:
