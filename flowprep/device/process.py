@@ -21,6 +21,8 @@ _END_SECONDS = 30.0
 _IDLE_SECONDS = 365 * 24 * 3600.0
 _STALL_SECONDS = 120.0
 _STALL_SECONDS_PER_MEGAPIXEL = 60.0
+_BATCH_SECONDS_PER_MEGAPIXEL = 3.0
+"""Of all pairs of a batch. OpenCV's TV-L1 on older cards does 2 to 4 pairs of 340x256 a second, as users have told."""
 
 
 @final
@@ -133,9 +135,9 @@ class _Owner:
         try:
             while True:
                 match self._process.receive(deadline):
-                    case {"event": "begun", "pixels": int(num_pixels)}:
-                        seconds = _STALL_SECONDS + _STALL_SECONDS_PER_MEGAPIXEL * num_pixels / 1e6
-                        deadline = time.monotonic() + (self._stall_seconds or seconds)
+                    case {"event": "begun", "pixels": int(num_pixels), "pairs": int(num_pairs)}:
+                        seconds = self._stall_seconds or stall_seconds(num_pixels, num_pairs)
+                        deadline = time.monotonic() + seconds
                     case {"event": "done", "waited": float(waited), "busy": float(busy)}:
                         self.has_computed = True
                         self._load.add(waited, busy)
@@ -148,6 +150,16 @@ class _Owner:
             self._lost = LostError("crash", "the run has ended", "")
         finally:
             self._process.kill()
+
+
+def stall_seconds(num_pixels: int, num_pairs: int) -> float:
+    """Longest time for a batch of at most `num_pairs` pairs of frames of `num_pixels`.
+
+    Two of the largest batches take less than what a worker may wait for its flow (`flowprep.limits`).
+    """
+    megapixels = num_pixels / 1e6
+    per_megapixel = _STALL_SECONDS_PER_MEGAPIXEL + _BATCH_SECONDS_PER_MEGAPIXEL * num_pairs
+    return _STALL_SECONDS + per_megapixel * megapixels
 
 
 @final

@@ -4,7 +4,7 @@ It speaks with the run as a child does (`flowprep.child`), and with workers thro
 
     run    {"work": {"settings": .., "device": ..}}        once
     owner  {"event": "ready", "address": .., "build": ..}  or {"event": "unusable", ..} and ends
-    owner  {"event": "begun", "pixels": ..}                a batch; from here on it may hang
+    owner  {"event": "begun", "pixels": .., "pairs": ..}   a batch: pixels of a frame, pairs at most; it may hang now
     owner  {"event": "done", "waited": .., "busy": ..}     seconds before this batch, after the last one, and of it
 
 A batch is all that waits of the frame size that has waited longest, up to what the device has memory for. If memory
@@ -212,7 +212,8 @@ class Server:
         assert shape is not None, "only an open lane has requests"
         begun = time.perf_counter()
         waited = 0.0 if self._ended is None else begun - self._ended
-        _send(self._replies, {"event": "begun", "pixels": shape.height * shape.width})
+        num_pairs = sum(request.num_frames for request in batch) * (1 + self._settings.flow.backward)
+        _send(self._replies, {"event": "begun", "pixels": shape.height * shape.width, "pairs": num_pairs})
         pairs: list[_Pair] = []
         prepared = self._prepared(batch)
         for request, frames in prepared:
