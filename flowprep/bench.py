@@ -234,7 +234,7 @@ def _choose(flow: FlowSettings, compare: str | None) -> tuple[list[FlowSettings]
     notes = []
     if variant is None and (flow.backend == "auto" or other_variant in BACKENDS[flow.backend]):
         variant = other_variant
-    name, variant = resolve(flow.backend, variant)
+    name, variant = resolve(flow.backend, variant, flow.cpu_baseline)
     default = resolve(name)[1]
     if name == other:
         raise SettingsError(f"--compare {compare} would compare {name} with itself; give another --backend")

@@ -8,6 +8,7 @@ import pytest
 from helpers.media import moving_frames, write_video
 from helpers.shared_data import VIDEOS, needs_shared
 
+from flowprep import bench
 from flowprep.bench import DATASET_SIZES, BenchResult, DatasetSize, difference, measure
 from flowprep.config import BenchSettings, DecodeSettings, FlowSettings, ResizeSettings
 from flowprep.decode import VideoReader
@@ -18,6 +19,7 @@ from flowprep.errors import (
     RunStoppedError,
     SettingsError,
 )
+from flowprep.flow import selection
 from flowprep.resize import grey, resize
 from flowprep.sample import FramePair, Unreadable, sample_pairs, spread
 
@@ -167,6 +169,12 @@ def test_the_same_algorithm_is_compared(videos: Path, backend: str) -> None:
         assert found.median_px <= found.max_px
         assert found.mean_px < 0.01
         assert found.equal_codes > 0.98
+
+
+def test_a_baseline_means_native_where_there_is_a_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "find_obstacle", lambda _name: None)  # every backend runs here
+    (first, other), _ = bench._choose(FlowSettings(cpu_baseline="x86-64-v3"), "opencv")
+    assert (first.backend, first.cpu_baseline, other.backend) == ("native", "x86-64-v3", "opencv")
 
 
 def test_parameters_are_those_of_both(videos: Path) -> None:
