@@ -42,7 +42,7 @@ class Device:
         """Where its owner listens, which is started if none is alive.
 
         Raises:
-            CannotWorkError: owners die again and again.
+            CannotWorkError: owners die again and again, or the backend, which ran, does not run here any more.
             BackendUnavailableError: the backend does not run here.
             AbortedError: the run ends now.
         """
@@ -88,6 +88,14 @@ class Device:
                     "mend that and run the same command again"
                 ) from error
             return
+        except BackendUnavailableError as error:
+            process.kill()
+            if not self.build:
+                raise
+            raise CannotWorkError(
+                f"{self.name} has been lost, and no process can use it again: {error}; what was finished is kept, "
+                "mend that and run the same command again"
+            ) from error
         except BaseException:
             process.kill()
             raise

@@ -251,6 +251,15 @@ def test_an_owner_that_does_not_end_holds_up_no_run(work: Work, monkeypatch: pyt
     assert not is_held_up
 
 
+def test_a_device_that_cannot_be_used_again_stops_the_run(
+    work: Work, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """That is no wrong use, as it would be before any work: what is finished is kept, and the exit code is 3."""
+    faulty(monkeypatch, f"crash-once={POISON_LEVEL} gone", tmp_path / "mark")
+    with pytest.raises(RunStoppedError, match=r"cuda:0 has been lost, and no process can use it again: .*free memory"):
+        outcomes(work, tasks_of(work, 3))
+
+
 def test_workers_are_told_when_there_is_no_owner() -> None:
     with pytest.raises(DeviceLostError, match="does not answer"):
         DeviceFlow("\0flowprep-nobody", SETTINGS)
