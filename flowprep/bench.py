@@ -59,10 +59,9 @@ class DatasetSize:
         """Frames of all videos."""
         return self.num_videos * self.mean_frames
 
-    @property
-    def num_pairs(self) -> int:
-        """Pairs of neighbouring frames."""
-        return self.num_videos * (self.mean_frames - 1)
+    def num_pairs(self, flow: FlowSettings) -> int:
+        """Pairs of frames whose flow is computed: of its step, in both directions where there is backward flow."""
+        return self.num_videos * max(self.mean_frames - flow.step, 0) * (2 if flow.backward else 1)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -209,7 +208,8 @@ def measure(
             raise RunStoppedError("stopped before the first pair was measured; start again, with fewer --repeats")
         raise DatasetError(f"no video of {videos} can be read: {notes[-1]}")
     jobs = settings.jobs or machine.num_cores()
-    first, *others = (_summed_up(backend, k, rows, dataset, jobs) for k, backend in enumerate(backends))
+    num_pairs = dataset.num_pairs(flow)
+    first, *others = (_summed_up(backend, k, rows, num_pairs, jobs) for k, backend in enumerate(backends))
     return BenchResult(
         videos=videos,
         dataset=dataset,
@@ -234,7 +234,7 @@ def _choose(flow: FlowSettings, compare: str | None) -> tuple[list[FlowSettings]
     notes = []
     if variant is None and (flow.backend == "auto" or other_variant in BACKENDS[flow.backend]):
         variant = other_variant
-    name, variant = resolve(flow.backend, variant)
+    name, variant = resolve(flow.backend, variant, flow.cpu_baseline)
     default = resolve(name)[1]
     if name == other:
         raise SettingsError(f"--compare {compare} would compare {name} with itself; give another --backend")
@@ -320,7 +320,7 @@ def _progress(row: _Row, count: int, num_pairs: int) -> str:
     return f"Pair {count} of {num_pairs}: {facts.video} frame {facts.index}, {facts.width}x{facts.height}: {seconds}."
 
 
-def _summed_up(backend: FlowBackend, place: int, rows: Sequence[_Row], dataset: DatasetSize, jobs: int) -> Measured:
+def _summed_up(backend: FlowBackend, place: int, rows: Sequence[_Row], num_pairs: int, jobs: int) -> Measured:
     seconds = tuple(row.seconds[place] for row in rows)
     return Measured(
         backend=backend.name,
@@ -328,7 +328,7 @@ def _summed_up(backend: FlowBackend, place: int, rows: Sequence[_Row], dataset: 
         parameters=dict(backend.parameters),
         pair_seconds=seconds,
         median_seconds=statistics.median(seconds),
-        hours=dataset.num_pairs * statistics.fmean(seconds) / jobs / 3600,
+        hours=num_pairs * statistics.fmean(seconds) / jobs / 3600,
     )
 
 

@@ -53,7 +53,8 @@ def write_flow(path: str | Path, flow_px: npt.NDArray[np.float32]) -> None:
         raise SettingsError(f"{path}: .flo holds sides up to {_FLO_MAX_SIDE}, got {width}x{height}; use .npy")
     try:
         if suffix == ".npy":
-            np.save(path, flow_px, allow_pickle=False)
+            with path.open("wb") as file:  # given a name, NumPy would add .npy to one that ends in .NPY
+                np.save(file, flow_px, allow_pickle=False)
         else:
             size = np.array([width, height], "<i4").tobytes()
             path.write_bytes(_FLO_MAGIC + size + flow_px.astype("<f4").tobytes())

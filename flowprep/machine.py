@@ -84,7 +84,10 @@ def _groups(controller: str, membership: Path, root: Path) -> Iterator[Path]:
 
 
 def existing_folder(path: Path) -> Path:
-    """`path`, or the nearest folder above it that exists as far as one can see: on its disk `path` would be made."""
+    """`path`, or the nearest folder above it that exists: on its disk `path` would be made.
+
+    What we may not look at, or has too long a name, is taken for one that does not exist.
+    """
     return next(place for place in (path.absolute(), *path.absolute().parents) if os.path.exists(place))
 
 

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowprep.colour import flow_to_rgb, longest_px, with_legend
+from flowprep.colour import MIN_LEGEND_SIDE, flow_to_rgb, longest_px, with_legend
 from flowprep.config import FlowSettings
-from flowprep.errors import MissingDataError, SettingsError, StoreError
+from flowprep.errors import MissingDataError, SettingsError, StoreError, VideoError
 from flowprep.flow import create_backend, resolve
 from flowprep.flowfile import write_flow
 from flowprep.machine import num_cores
@@ -32,8 +32,12 @@ class PairFlow:
 def flow_of_files(source: Path, target: Path, out: Path, settings: FlowSettings) -> PairFlow:
     """Compute the flow from image `source` to image `target` and write it to `out`.
 
-    `.flo` and `.npy` hold float32 (H, W, 2) in pixels, `.png` a colour picture with its legend. Raises SettingsError
-    where the images differ in size or `out` has another suffix, MissingDataError and StoreError for unreadable images.
+    `.flo` and `.npy` hold float32 (H, W, 2) in pixels, `.png` a colour picture, with its legend where that has room.
+
+    Raises:
+        SettingsError: The images differ in size, or `out` has another suffix.
+        MissingDataError, StoreError: An image cannot be read, or `out` cannot be written.
+        VideoError: The backend failed, or the flow is not finite (`numeric`); nothing is written.
     """
     if out.suffix.lower() not in (".flo", ".npy", ".png"):
         raise SettingsError(f"{out}: the name must end in .flo, .npy or .png")
@@ -43,9 +47,16 @@ def flow_of_files(source: Path, target: Path, out: Path, settings: FlowSettings)
         raise SettingsError(f"{source} and {target} must have one size, got {sizes}; resize one of them")
     name, variant = resolve(settings.backend, settings.variant, settings.cpu_baseline)
     flow_px = _compute(np.stack(images), name, variant, settings)
+    if not np.isfinite(flow_px).all():
+        raise VideoError(
+            "numeric", f"the flow from {source} to {target} has values that are not finite; give other parameters"
+        )
     largest_px = longest_px(flow_px)
     if out.suffix.lower() == ".png":
-        picture = with_legend(flow_to_rgb(flow_px, max_px=largest_px), max_px=largest_px)
+        scale_px = largest_px or 1.0  # nothing has moved
+        picture = flow_to_rgb(flow_px, max_px=scale_px)
+        if min(picture.shape[:2]) >= MIN_LEGEND_SIDE:
+            picture = with_legend(picture, max_px=scale_px)
         if not cv2.imwrite(str(out), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
             raise MissingDataError(f"{out} cannot be written; make its folder first")
     else:

@@ -93,6 +93,13 @@ class SupervisedProcess:
             self._process.wait(_GRACE_SECONDS)
         self.kill()
 
+    def end_at_once(self) -> None:
+        """Kill the process and all that it has started; whoever waits for its messages finds that out."""
+        with self._lock:
+            if self._process.poll() is None:
+                with contextlib.suppress(OSError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+
     def kill(self) -> None:
         """Kill the process and all that it has started, and wait until it is gone."""
         with self._lock:

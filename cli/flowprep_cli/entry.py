@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -10,6 +11,10 @@ import traceback
 import click
 
 from flowprep.errors import FlowprepError
+
+_OF_A_PATH = frozenset({errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EROFS})
+_OF_A_DISK = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
+"""What the system says of a path that was given, or of its disk; other errors of the system are mistakes of ours."""
 
 
 def leave_with(group: click.Group, name: str, *, stopped: str) -> None:
@@ -31,13 +36,16 @@ def leave_with(group: click.Group, name: str, *, stopped: str) -> None:
         click.echo(stopped, err=True)
         code = 3
     except BrokenPipeError:  # the reader of stdout has gone, e.g. `flowprep info OUT | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()
         code = 1
-    except Exception:
-        if not _is_in_a_group():
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _OF_A_PATH | _OF_A_DISK:
+            code = _say_of_system(error)
+        elif _is_in_a_group():
+            traceback.print_exc()
+            code = 1
+        else:
             raise
-        traceback.print_exc()
-        code = 1
     code = code if isinstance(code, int) else 0
     if _is_in_a_group():
         # An orderly end would wait for NCCL, and that for processes which wait for this one. torchrun ends those.
@@ -51,3 +59,19 @@ def _is_in_a_group() -> bool:
     """Whether this is a process of torchrun that has failed in the midst of the others."""
     distributed = sys.modules.get("torch.distributed")  # not imported here for all the other commands
     return distributed is not None and distributed.is_available() and bool(distributed.is_initialized())
+
+
+def _say_of_system(error: OSError) -> int:
+    """What the system says of a path or a disk, as a sentence. Gives the exit code."""
+    if error.filename is None:  # a full disk under `flowprep info OUT > FILE`
+        _say_no_more()
+    is_of_disk = error.errno in _OF_A_DISK
+    where = "stdout" if error.filename is None else os.fsdecode(error.filename)
+    cure = "mend its disk and run again" if is_of_disk else "mend its permissions, or give another path"
+    click.echo(f"Error: {where}: {error.strerror}; {cure}", err=True)
+    return 3 if is_of_disk else 2
+
+
+def _say_no_more() -> None:
+    """Nobody reads stdout any more, or it is on a full disk: what is left in its buffer goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,8 @@ def _show_unfinished(merged: Merged) -> None:
             say(f"  {command}")
         if len(commands) > _MAX_COMMANDS:
             say(f"  and so on for {len(commands) - _MAX_COMMANDS} more parts")
-        say(f"  flowprep merge {merged.out}" if merged.parts else "")
+        if merged.parts:
+            say(f"  {shlex.join(['flowprep', 'merge', str(merged.out)])}")
     if idle := _array_indices(merged):
         num_parts = merged.parts[0].part.partition("/")[2]
         say(f"or as an array whose elements do `--part slurm/{num_parts}`: sbatch --array={idle}")

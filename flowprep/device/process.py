@@ -15,9 +15,14 @@ from flowprep.process import NONSENSE, START_SECONDS, AbortedError, LostError, S
 MAX_DEATHS = 3
 """In a row, without a batch in between: then the device is broken, and no video is to blame."""
 
+_END_SECONDS = 30.0
+"""For an owner to end when its input has; a driver may hang in giving a context back."""
+
 _IDLE_SECONDS = 365 * 24 * 3600.0
 _STALL_SECONDS = 120.0
 _STALL_SECONDS_PER_MEGAPIXEL = 60.0
+_BATCH_SECONDS_PER_MEGAPIXEL = 3.0
+"""Of all pairs of a batch. OpenCV's TV-L1 on older cards does 2 to 4 pairs of 340x256 a second, as users have told."""
 
 
 @final
@@ -37,7 +42,7 @@ class Device:
         """Where its owner listens, which is started if none is alive.
 
         Raises:
-            CannotWorkError: owners die again and again.
+            CannotWorkError: owners die again and again, or the backend, which ran, does not run here any more.
             BackendUnavailableError: the backend does not run here.
             AbortedError: the run ends now.
         """
@@ -83,6 +88,14 @@ class Device:
                     "mend that and run the same command again"
                 ) from error
             return
+        except BackendUnavailableError as error:
+            process.kill()
+            if not self.build:
+                raise
+            raise CannotWorkError(
+                f"{self.name} has been lost, and no process can use it again: {error}; what was finished is kept, "
+                "mend that and run the same command again"
+            ) from error
         except BaseException:
             process.kill()
             raise
@@ -115,9 +128,12 @@ class _Owner:
         return self._lost is None and self._process.is_alive()
 
     def end(self) -> LostError:
-        """Let it end, or kill it; why it did."""
+        """Let it end, and kill it if it does not; why it did."""
         if self._lost is None:
             self._process.end_input()
+            self._watcher.join(_END_SECONDS)
+            if self._watcher.is_alive():
+                self._process.end_at_once()
         self._watcher.join()
         assert self._lost is not None, "the watcher ends with a reason"
         return self._lost
@@ -127,9 +143,9 @@ class _Owner:
         try:
             while True:
                 match self._process.receive(deadline):
-                    case {"event": "begun", "pixels": int(num_pixels)}:
-                        seconds = _STALL_SECONDS + _STALL_SECONDS_PER_MEGAPIXEL * num_pixels / 1e6
-                        deadline = time.monotonic() + (self._stall_seconds or seconds)
+                    case {"event": "begun", "pixels": int(num_pixels), "pairs": int(num_pairs)}:
+                        seconds = self._stall_seconds or stall_seconds(num_pixels, num_pairs)
+                        deadline = time.monotonic() + seconds
                     case {"event": "done", "waited": float(waited), "busy": float(busy)}:
                         self.has_computed = True
                         self._load.add(waited, busy)
@@ -142,6 +158,16 @@ class _Owner:
             self._lost = LostError("crash", "the run has ended", "")
         finally:
             self._process.kill()
+
+
+def stall_seconds(num_pixels: int, num_pairs: int) -> float:
+    """Longest time for a batch of at most `num_pairs` pairs of frames of `num_pixels`.
+
+    Two of the largest batches take less than what a worker may wait for its flow (`flowprep.limits`).
+    """
+    megapixels = num_pixels / 1e6
+    per_megapixel = _STALL_SECONDS_PER_MEGAPIXEL + _BATCH_SECONDS_PER_MEGAPIXEL * num_pairs
+    return _STALL_SECONDS + per_megapixel * megapixels
 
 
 @final

@@ -4,7 +4,7 @@ It speaks with the run as a child does (`flowprep.child`), and with workers thro
 
     run    {"work": {"settings": .., "device": ..}}        once
     owner  {"event": "ready", "address": .., "build": ..}  or {"event": "unusable", ..} and ends
-    owner  {"event": "begun", "pixels": ..}                a batch; from here on it may hang
+    owner  {"event": "begun", "pixels": .., "pairs": ..}   a batch: pixels of a frame, pairs at most; it may hang now
     owner  {"event": "done", "waited": .., "busy": ..}     seconds before this batch, after the last one, and of it
 
 A batch is all that waits of the frame size that has waited longest, up to what the device has memory for. If memory
@@ -212,7 +212,8 @@ class Server:
         assert shape is not None, "only an open lane has requests"
         begun = time.perf_counter()
         waited = 0.0 if self._ended is None else begun - self._ended
-        _send(self._replies, {"event": "begun", "pixels": shape.height * shape.width})
+        num_pairs = sum(request.num_frames for request in batch) * (1 + self._settings.flow.backward)
+        _send(self._replies, {"event": "begun", "pixels": shape.height * shape.width, "pairs": num_pairs})
         pairs: list[_Pair] = []
         prepared = self._prepared(batch)
         for request, frames in prepared:
@@ -228,22 +229,31 @@ class Server:
         _send(self._replies, {"event": "done", "waited": waited, "busy": self._ended - begun})
 
     def _prepared(self, batch: list[_Request]) -> list[tuple[_Request, list[PreparedFrame]]]:
-        """Prepared frames of each request; those of requests for which there is no memory are left out."""
-        frames = []
-        for request in batch:
-            assert request.lane.memory is not None, "a lane that has gone has no requests"
-            frames.append(request.lane.memory.frames(request.slot, request.num_frames))
-        try:
-            prepared = iter(self._backend.prepare(np.concatenate(frames)))
-        except VideoError as error:
-            _check_is_memory(error)
-            if len(batch) > 1:
-                self._max_pixels = max(1, self._max_pixels // 2)
-                half = len(batch) // 2
-                return [*self._prepared(batch[:half]), *self._prepared(batch[half:])]
-            self._fail(batch[0].lane, "gpu_memory", error.detail)
-            return []
-        return [(request, [next(prepared) for _ in range(request.num_frames)]) for request in batch]
+        """Prepared frames of each request.
+
+        Where there is no memory for all of them, the later half waits for the next batch, when that of the first half
+        is free again; a request for which alone there is none fails.
+        """
+        while True:
+            frames = []
+            for request in batch:
+                assert request.lane.memory is not None, "a lane that has gone has no requests"
+                frames.append(request.lane.memory.frames(request.slot, request.num_frames))
+            try:
+                prepared = iter(self._backend.prepare(np.concatenate(frames)))
+            except VideoError as error:
+                _check_is_memory(error)
+                detail = error.detail
+            else:
+                return [(request, [next(prepared) for _ in range(request.num_frames)]) for request in batch]
+            # Not in the handler: until its end the error holds the frames for which there was memory.
+            if len(batch) == 1:
+                self._fail(batch[0].lane, "gpu_memory", detail)
+                return []
+            self._max_pixels = max(1, self._max_pixels // 2)
+            half = len(batch) // 2
+            self._waiting.extendleft(reversed(batch[half:]))
+            batch = batch[:half]
 
     def _compute_codes(self, pairs: list[_Pair], *, backward: bool = False) -> None:
         """Codes of pairs, into their requests, in batches that are halved as long as memory runs out."""

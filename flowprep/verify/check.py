@@ -111,7 +111,11 @@ def _looks(evidence: Evidence, settings: VerifySettings) -> Iterator[Looked]:
     jobs = settings.jobs or machine.num_cores()
     items = range(len(evidence.listing.videos) if evidence.is_tree else evidence.num_shards)
     with concurrent.futures.ThreadPoolExecutor(jobs) as threads:
-        yield from _in_order(threads, look_at, items, 4 * jobs)
+        try:
+            yield from _in_order(threads, look_at, items, 4 * jobs)
+        except BaseException:  # Ctrl-C: what has not begun is not waited for
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _in_order(

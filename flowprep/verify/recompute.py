@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
@@ -39,7 +39,7 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
 
 
-def recompute(evidence: Evidence, videos: Path, num_pairs: int, damaged: Collection[str]) -> Comparison:
+def recompute(evidence: Evidence, videos: Path, num_pairs: int, damaged: Set[str]) -> Comparison:
     """Make `num_pairs` pairs again, of videos at equal distances in the list of those that are not `damaged`.
 
     `damaged` has ids and places. The choice depends on the list and the lengths of the videos alone.
@@ -56,8 +56,9 @@ def recompute(evidence: Evidence, videos: Path, num_pairs: int, damaged: Collect
     try:
         with open_store(evidence.out) as store:
             _Comparing(evidence, videos, store, backend, comparison).compare(num_pairs, damaged)
-    except StoreError as error:
-        comparison.notes.append(f"nothing was computed again: {error}")
+    except (StoreError, BackendUnavailableError) as error:  # the latter of a device that is busy, or is lost meanwhile
+        what = "no more" if comparison.compared.num_pairs else "nothing"
+        comparison.notes.append(f"{what} was computed again: {error}")
     finally:
         if backend is not None:
             backend.close()
@@ -74,14 +75,22 @@ class _Comparing:
         self._num_videos = self._num_pairs = self._num_equal = self._num_changed = self._num_unreadable = 0
         self._max_mean_codes = 0.0
 
-    def compare(self, num_pairs: int, damaged: Collection[str]) -> None:
-        rows = [row for row in self._rows() if not {row.id, row.location} & set(damaged)]
+    def compare(self, num_pairs: int, damaged: Set[str]) -> None:
+        try:
+            self._compare_videos(num_pairs, damaged)
+        finally:
+            self._sum_up()
+
+    def _compare_videos(self, num_pairs: int, damaged: Set[str]) -> None:
+        rows = [row for row in self._rows() if row.id not in damaged and row.location not in damaged]
         listed = {video.id: index for index, video in enumerate(self._evidence.listing.videos)}
         num_videos = min(num_pairs, len(rows))
         for k, place in enumerate(spread(num_videos, len(rows)) if rows else ()):
             share = num_pairs * (k + 1) // num_videos - num_pairs * k // num_videos
             index = listed[rows[place].id]
             self._compare_video(rows[place], index, self._evidence.listing.videos[index], share)
+
+    def _sum_up(self) -> None:
         flow = self._settings.flow
         self._comparison.compared = Compared(
             backend=" ".join(filter(None, (flow.backend, flow.variant))) if self._backend is not None else "",

@@ -8,6 +8,7 @@ import pytest
 from helpers.media import moving_frames, write_video
 from helpers.shared_data import VIDEOS, needs_shared
 
+from flowprep import bench
 from flowprep.bench import DATASET_SIZES, BenchResult, DatasetSize, difference, measure
 from flowprep.config import BenchSettings, DecodeSettings, FlowSettings, ResizeSettings
 from flowprep.decode import VideoReader
@@ -18,6 +19,7 @@ from flowprep.errors import (
     RunStoppedError,
     SettingsError,
 )
+from flowprep.flow import selection
 from flowprep.resize import grey, resize
 from flowprep.sample import FramePair, Unreadable, sample_pairs, spread
 
@@ -105,6 +107,13 @@ def test_times_and_hours_of_one_backend(videos: Path) -> None:
     assert result.to_json()["measured"]["parameters"]["preset"] == "fast"
 
 
+def test_hours_are_those_of_the_flow_that_is_asked_for(videos: Path) -> None:
+    settings = BenchSettings(num_pairs=1, num_repeats=1, hours_for="1000x37", jobs=3)
+    flow = FlowSettings(backend="dis", step=5, backward=True)
+    measured = measure(videos, flow=flow, resize=SMALL, settings=settings).measured
+    assert measured.hours == pytest.approx(1000 * 2 * 32 * measured.pair_seconds[0] / 3 / 3600)
+
+
 def test_opencv_uses_one_thread_and_has_its_own_number_back(videos: Path) -> None:
     seen = []
     before = cv2.getNumThreads()
@@ -126,7 +135,7 @@ def test_opencv_uses_one_thread_and_has_its_own_number_back(videos: Path) -> Non
 def test_data_sets_have_sizes(name: str) -> None:
     size = DatasetSize.parse(name)
     assert size.name == name
-    assert size.num_pairs == size.num_videos * (size.mean_frames - 1) > 500_000
+    assert size.num_pairs(FlowSettings()) == size.num_videos * (size.mean_frames - 1) > 500_000
 
 
 @pytest.mark.parametrize("text", ["", "ucf102", "100", "x", "0x10", "10x1", "-1x5", "1.5x10", "10x10x10", "²x10"])
@@ -167,6 +176,12 @@ def test_the_same_algorithm_is_compared(videos: Path, backend: str) -> None:
         assert found.median_px <= found.max_px
         assert found.mean_px < 0.01
         assert found.equal_codes > 0.98
+
+
+def test_a_baseline_means_native_where_there_is_a_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "find_obstacle", lambda _name: None)  # every backend runs here
+    (first, other), _ = bench._choose(FlowSettings(cpu_baseline="x86-64-v3"), "opencv")
+    assert (first.backend, first.cpu_baseline, other.backend) == ("native", "x86-64-v3", "opencv")
 
 
 def test_parameters_are_those_of_both(videos: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from flowprep.errors import BackendUnavailableError, VideoError
@@ -33,6 +36,28 @@ def test_the_largest_that_fits_is_taken(caplog: pytest.LogCaptureFixture) -> Non
     caplog.clear()
     assert allocated(halves(64), room(64), 256, 340, "pairs")[1] == 64  # type: ignore[arg-type]
     assert not caplog.text
+
+
+def test_what_a_failed_try_had_allocated_is_free_before_the_next_one() -> None:
+    pieces: list[weakref.ref[Piece]] = []
+
+    class Piece:
+        """Memory on a device."""
+
+    class Rooms:
+        def __init__(self, num: int) -> None:
+            assert not any(piece() for piece in pieces), "memory of an earlier try is held"
+            self.first = Piece()
+            pieces.append(weakref.ref(self.first))
+            room(1)(num)  # type: ignore[operator]
+
+    gc.disable()  # it must not be the one that frees them
+    try:
+        rooms, num = allocated(halves(8), Rooms, 256, 340, "pairs")
+    finally:
+        gc.enable()
+    assert num == 1
+    assert [piece() for piece in pieces] == [None, None, None, rooms.first]
 
 
 def test_not_even_one_is_a_failure_of_the_video() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -22,7 +23,7 @@ from flowprep import executors, run, wire
 from flowprep.childprocess import Task, Work
 from flowprep.config import ExtractSettings, FlowSettings, ResizeSettings, RunSettings
 from flowprep.datasets import list_videos
-from flowprep.device import server
+from flowprep.device import process, server
 from flowprep.device.client import DeviceFlow
 from flowprep.device.lane import LaneMemory, LaneShape
 from flowprep.device.load import Load, load_notes
@@ -30,6 +31,7 @@ from flowprep.device.process import Device
 from flowprep.errors import DeviceLostError, RunStoppedError, SettingsError
 from flowprep.flow import create_backend
 from flowprep.flowstage import FlowCodes, FlowStage, LocalFlow
+from flowprep.limits import Limits
 from flowprep.publisher import open_publisher
 from flowprep.records import Reason, State
 from flowprep.request import devices_of
@@ -202,6 +204,60 @@ def test_a_broken_device_ends_the_run_and_blames_nobody(
         outcomes(work, tasks, jobs=1)
     publisher = open_publisher(work.out, SETTINGS)
     assert all(publisher.read_row(task.video, task.list_index) is None for task in tasks)
+
+
+def test_a_large_batch_may_take_its_time() -> None:
+    """One of 16 workers, 16 frames each, both directions, at 2 pairs a second; and two of the largest before a worker
+    is given up."""
+    assert process.stall_seconds(340 * 256, 2 * 256) > 2 * 256 / 2
+    for pixels in (340 * 256, 1280 * 720, 1920 * 1080, 7680 * 4320):
+        limits = Limits(None)
+        limits.opened(0, pixels)
+        assert 2 * process.stall_seconds(pixels, 2 * server.MAX_BATCH_PIXELS // pixels) < limits.stall_seconds
+
+
+def test_the_owner_says_how_large_a_batch_is(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def remembered(num_pixels: int, num_pairs: int) -> float:
+        asked.append((num_pixels, num_pairs))
+        return 60.0
+
+    monkeypatch.setattr(process, "stall_seconds", remembered)
+    settings = replace(SETTINGS, flow=FlowSettings(backend="dis", backward=True))
+    device = Device("cuda:0", settings, threading.Event())
+    try:
+        frames = np.ascontiguousarray(moving_frames(5, 48, 32)[..., 0])
+        codes_by_direction(DeviceFlow(device.address(), settings), frames, [5])
+    finally:
+        device.close()
+    assert asked == [(48 * 32, 10)]
+
+
+def test_an_owner_that_does_not_end_holds_up_no_run(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a driver hangs in giving back a context."""
+    faulty(monkeypatch, "stays")
+    monkeypatch.setattr(process, "_END_SECONDS", 0.5)
+    device = Device("cuda:0", SETTINGS, threading.Event())
+    device.address()
+    (owner,) = children_of(os.getpid())
+    closing = threading.Thread(target=device.close)
+    closing.start()
+    closing.join(20)
+    is_held_up = closing.is_alive()
+    if is_held_up:
+        os.kill(owner, signal.SIGKILL)
+        closing.join()
+    assert not is_held_up
+
+
+def test_a_device_that_cannot_be_used_again_stops_the_run(
+    work: Work, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """That is no wrong use, as it would be before any work: what is finished is kept, and the exit code is 3."""
+    faulty(monkeypatch, f"crash-once={POISON_LEVEL} gone", tmp_path / "mark")
+    with pytest.raises(RunStoppedError, match=r"cuda:0 has been lost, and no process can use it again: .*free memory"):
+        outcomes(work, tasks_of(work, 3))
 
 
 def test_workers_are_told_when_there_is_no_owner() -> None:

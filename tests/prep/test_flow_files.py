@@ -14,7 +14,7 @@ from flowprep.flowfile import UNKNOWN_PX, read_flow, write_flow
 FIELD = np.random.default_rng(0).normal(size=(5, 7, 2)).astype(np.float32)
 
 
-@pytest.mark.parametrize("name", ["a.flo", "a.npy", "A.FLO"])
+@pytest.mark.parametrize("name", ["a.flo", "a.npy", "A.FLO", "A.NPY"])
 def test_round_trip(tmp_path: Path, name: str) -> None:
     write_flow(tmp_path / name, FIELD)
     found = read_flow(str(tmp_path / name))

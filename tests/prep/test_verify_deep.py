@@ -14,9 +14,10 @@ from helpers.damage import cheap_settings, flip, make_store, make_videos, remove
 from helpers.in_process import be_quick
 
 from flowprep import flowstage, pipeline
-from flowprep.config import BACKENDS, FlowSettings, StoreSettings, VerifySettings
+from flowprep.config import BACKENDS, ExtractSettings, FlowSettings, StoreSettings, VerifySettings
 from flowprep.encode import encode_plane, encode_rgb
 from flowprep.errors import BackendUnavailableError
+from flowprep.flow.backend import FlowBackend
 from flowprep.records import State
 from flowprep.verify import jpeg, recompute, repair, verify
 from flowprep.verify.tolerance import TOLERANCES
@@ -181,6 +182,36 @@ def test_a_backend_that_does_not_run_here_is_noted(
     monkeypatch.setattr(recompute, "open_backend", unusable)
     report = verify(store, videos=videos, settings=DEEP)
     assert (report.exit_code, report.notes) == (0, ("nothing was computed again: no such device",))
+
+
+@pytest.mark.parametrize(("num_good", "what"), [(0, "nothing"), (1, "no more")])
+def test_a_device_that_is_busy_or_lost_meanwhile_is_noted(
+    num_good: int, what: str, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`native-cuda` touches its device when the first frames come; the look at the whole store must not be lost."""
+    store = make_store(tmp_path / "store", videos, cheap_settings("jpeg"))
+    opened, num_left = recompute.open_backend, [num_good]
+
+    def lost_meanwhile(settings: ExtractSettings) -> FlowBackend | None:
+        backend = opened(settings)
+        assert backend is not None
+        compute = backend._compute
+
+        def computed(*arguments: Any) -> Any:
+            if not num_left[0]:
+                raise BackendUnavailableError("too little free memory on device 0")
+            num_left[0] -= 1
+            return compute(*arguments)
+
+        monkeypatch.setattr(backend, "_compute", computed)
+        return backend
+
+    monkeypatch.setattr(recompute, "open_backend", lost_meanwhile)
+    report = verify(store, videos=videos, settings=VerifySettings(deep=True, num_pairs=2))
+    assert (report.exit_code, report.notes) == (0, (f"{what} was computed again: too little free memory on device 0",))
+    assert report.num_jpegs > 0
+    assert report.compared is not None
+    assert report.compared.num_pairs == num_good
 
 
 def test_every_backend_has_a_tolerance_that_tells_flow_from_other_flow() -> None:

@@ -38,21 +38,22 @@ def allocated(
 
     `what` are the things that there are so many of. Raises VideoError `memory` where none fits.
     """
-    failure: Exception | None = None
+    failure = ""
     for size in sizes:
-        if failure is not None:
+        if failure:
             _logger.warning("the GPU's memory is too small; taking %d %s of %dx%d at a time", size, what, width, height)
         try:
             return allocate(size), size
         except Exception as error:
             if not is_want_of_memory(error):
                 raise
-            failure = error
+            # Its text alone: its traceback holds what had been allocated before it, which the next try needs.
+            failure = " ".join(str(error).split()) or type(error).__name__
     raise VideoError(
         "memory",
         f"the GPU has not enough free memory for {what} of {width}x{height}; end what else runs on it, or store "
         "smaller frames",
-    ) from failure
+    ) from MemoryError(failure)
 
 
 @contextlib.contextmanager
