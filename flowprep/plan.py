@@ -7,10 +7,10 @@ import dataclasses
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 
@@ -23,13 +23,14 @@ from flowprep.flowstage import LocalFlow
 from flowprep.pipeline import extract_frames, open_backend
 from flowprep.publisher import open_publisher
 from flowprep.records import Video
-from flowprep.request import Prepared, Request, prepare
+from flowprep.request import Prepared, Request, devices_of, prepare
 from flowprep.run import num_jobs
 from flowprep.survey import survey
 
 _NUM_SAMPLES = 4
 _SAMPLE_FRAMES = 32
 _SAMPLE_SECONDS = 4.0  # TV-L1 of one pair may take seconds, and a plan should not
+_Result = TypeVar("_Result")
 _BLOCK_BYTES = 4096  # a file of a tree takes whole blocks
 
 
@@ -61,12 +62,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sample:
-    """One video's measured part: source bytes of the whole, frames of the whole, and cost of the part."""
+    """One video's measured part: source bytes of the whole, frames of the whole, and cost of the part.
+
+    `flow_seconds` of `seconds` were the backend's.
+    """
 
     source_bytes: int
     num_frames: int
     measured_frames: int
     seconds: float
+    flow_seconds: float
     stored_bytes: int
 
 
@@ -79,7 +84,7 @@ def plan(request: Request) -> Plan:
     present = [(videos[index], sizes[index]) for index in todo if sizes[index]]
     samples = _measure([video for video, _ in present], request.videos, prepared.settings)
     source_bytes = sum(size for _, size in present)
-    jobs = num_jobs(request.run, len(todo))
+    jobs, num_devices = num_jobs(request.run, len(todo)), len(devices_of(prepared.settings, request.run))
     frames = _scaled(source_bytes, sum(s.num_frames for s in samples), sum(s.source_bytes for s in samples))
     measured = sum(s.measured_frames for s in samples)
     return Plan(
@@ -95,10 +100,16 @@ def plan(request: Request) -> Plan:
         num_sampled=len(samples),
         estimated_frames=round(frames),
         estimated_bytes=round(_scaled(frames, sum(s.stored_bytes for s in samples), measured)),
-        estimated_seconds=round(_scaled(frames, sum(s.seconds for s in samples), measured) / jobs, 3),
+        estimated_seconds=round(_scaled(frames, _seconds(samples, jobs, num_devices), measured), 3),
         free_bytes=shutil.disk_usage(machine.existing_folder(request.out)).free,
         notes=prepared.saved.listing.notes,
     )
+
+
+def _seconds(samples: Sequence[_Sample], jobs: int, num_devices: int) -> float:
+    """What the measured parts would take so many jobs, which share the devices if there are any."""
+    whole, flow = sum(s.seconds for s in samples), sum(s.flow_seconds for s in samples)
+    return max((whole - flow) / jobs, flow / num_devices) if num_devices else whole / jobs
 
 
 def _scaled(amount: float, numerator: float, denominator: float) -> float:
@@ -136,7 +147,7 @@ class _EnoughError(Exception):
 
 
 def _measure_one(video: Video, folder: Path, settings: ExtractSettings, backend: FlowBackend | None) -> _Sample | None:
-    stored_bytes, measured = 0, 0
+    stored_bytes, measured, flow_seconds = 0, 0, 0.0
     tree = settings.store.format == "jpeg"
 
     def add(_stream: str, jpeg: bytes) -> None:
@@ -149,6 +160,17 @@ def _measure_one(video: Video, folder: Path, settings: ExtractSettings, backend:
         if measured >= _SAMPLE_FRAMES or (measured > 2 and time.perf_counter() - start > _SAMPLE_SECONDS):
             raise _EnoughError
 
+    def clocked(work: Callable[..., _Result]) -> Callable[..., _Result]:
+        def run(*arguments: Any) -> _Result:
+            nonlocal flow_seconds
+            begun = time.perf_counter()
+            try:
+                return work(*arguments)
+            finally:
+                flow_seconds += time.perf_counter() - begun
+
+        return run
+
     path = folder / video.path
     start = time.perf_counter()
     try:
@@ -156,6 +178,8 @@ def _measure_one(video: Video, folder: Path, settings: ExtractSettings, backend:
             expected = reader.expected_frames
             with contextlib.suppress(_EnoughError):
                 flow = LocalFlow(backend, settings) if backend is not None else None
+                if flow is not None:
+                    flow.prepare, flow.compute = clocked(flow.prepare), clocked(flow.compute)
                 extract_frames(video, reader, settings, flow, add, count, batch_frames=2)
     except VideoError:
         return None
@@ -164,5 +188,6 @@ def _measure_one(video: Video, folder: Path, settings: ExtractSettings, backend:
         num_frames=max(expected, measured),
         measured_frames=measured,
         seconds=time.perf_counter() - start,
+        flow_seconds=flow_seconds,
         stored_bytes=stored_bytes,
     )
