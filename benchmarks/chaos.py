@@ -194,6 +194,8 @@ def main() -> None:
     parser.add_argument("--num-videos", type=int, default=40)
     parser.add_argument("--markdown", type=Path, help="write the tables to this file too")
     options = parser.parse_args()
+    # A shell ignores it for what it starts in the background, and then drivers would too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="flowprep-chaos-"))
     good = [f"v{number:03d}" for number in range(options.num_videos)]
     videos = make_videos(folder / "videos", [*good, *POISON])
