@@ -45,8 +45,8 @@ def looking() -> Iterator[None]:
         raise
     except OSError as error:
         raise MissingDataError(
-            f"{error.filename} cannot be looked at: {error.strerror}; give permission to enter and read the folders on "
-            "the way, or name another place"
+            f"{error.filename} cannot be looked at: {error.strerror}; see that the folders on the way may be entered "
+            "and read, or name another place"
         ) from error
 
 

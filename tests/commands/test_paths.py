@@ -58,7 +58,8 @@ def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) 
 def test_a_command_says_it(tmp_path: Path) -> None:
     path = tmp_path / LONG
     said = flowprep("verify", path, expect=2).stderr
-    assert said == f"Error: {path}: File name too long; mend its permissions, or give another path\n"
+    assert said.startswith(f"Error: {path} cannot be looked at: File name too long; ")
+    assert len(said.splitlines()) == 1
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

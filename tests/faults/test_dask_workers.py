@@ -203,6 +203,10 @@ def test_54_a_frozen_node_that_thaws_does_no_harm(
     cluster.wait_for_starts(3)
     (worker,) = children_of(extra.pid)
     (child,) = children_of(worker)
+    # It has looked whether the video is done. Frozen before that, it would take the other's outcome for one that is to
+    # be replaced, and leave a commit that the next packing takes in.
+    clips = f"*-{child}.*/video.clip"
+    assert eventually(lambda: [*(disturbed.out / ".flowprep" / "staging").glob(clips)], seconds=PATIENCE)
     freeze(extra.pid, worker, child)
     assert disturbed.run.wait(2 * PATIENCE) == 0  # without the frozen ones
     thaw(extra.pid, worker, child)
