@@ -16,9 +16,10 @@ from flowprep.stores import Store
 from fusion_train.ablation_plan import ADDED, AblationPlan, PlannedNetwork, PlannedRow, lasting_sets, record_of
 from fusion_train.ablation_rows import TABLES
 from fusion_train.ablation_table import FILE, Ablation, AblationRow, AblationRun, PaperFigures, merged, read_ablation
-from fusion_train.checkpoint import data_fingerprint, whole_file
+from fusion_train.checkpoint import data_fingerprint
 from fusion_train.late_fusion import fuse
 from fusion_train.metrics import measure
+from fusion_train.outage import whole_file
 from fusion_train.runtime import Runtime
 from fusion_train.scores import ScoreTable
 from fusion_train.stages import Say, check_weights, is_begun, scores_once, train_once

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flowprep.errors import BackendUnavailableError
 from fusion_train.ablation_table import Ablation, AblationRow
 from fusion_train.ablation_text import NAMES
-from fusion_train.checkpoint import whole_file
+from fusion_train.outage import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,7 +23,7 @@ from flowprep.stores.splitsfile import read_splits
 from fusion_train.config import FusionSettings
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.loader import ClipLoader
-from fusion_train.data.splits import read_parts
+from fusion_train.data.splits import parts_of
 from fusion_train.flops import peak_flops, training_flops
 from fusion_train.models.build import new_network
 from fusion_train.runtime import Runtime
@@ -246,7 +246,7 @@ def _with_data(
     tell: Callable[[str], None],
 ) -> WithData:
     train = settings.train
-    parts = read_parts(store, train.split, validation=train.val, share=train.val_share, seed=train.seed)
+    parts = parts_of(store, train)
     dataset = ClipDataset(store, parts.train, settings.data, streams=streams_of(settings.model))
     training = Training(new_network(settings.model, num_classes=num_classes), dataset, settings, runtime)
     per_step = training.batches_per_step

@@ -6,16 +6,13 @@ not in it, see Note [random numbers by step].
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import pickle
-import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -24,7 +21,7 @@ from flowprep.errors import MissingDataError, StoreError
 from flowprep.records import canonical_json
 from flowprep.stores import Store, find_manifest
 from fusion_train.config import FusionSettings
-from fusion_train.outage import writing
+from fusion_train.outage import whole_file
 
 FORMAT = 1
 _KIND = "fusion-train-checkpoint"
@@ -96,28 +93,6 @@ class Checkpoint:
                 raise
             reason = str(error).partition("\n")[0]
             raise StoreError(f"{path} is damaged or no checkpoint ({reason}); delete it to train again") from error
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that gets its name when all is written and on the disk; if the block raises, it is removed.
-
-    Raises:
-        RunStoppedError: The disk is full or broken.
-        MissingDataError: Nothing can be written there.
-    """
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with unfinished.open("xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, path)
-    finally:
-        with contextlib.suppress(OSError):  # its folder may not be one
-            unfinished.unlink()
 
 
 def file_sha256(path: Path) -> str:

@@ -24,7 +24,7 @@ from fusion_train.data.augment import network_inputs
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.loader import ClipLoader
 from fusion_train.data.maps import FrozenMaps
-from fusion_train.data.splits import num_seen, read_parts
+from fusion_train.data.splits import num_seen, parts_of
 from fusion_train.frozen import give_maps
 from fusion_train.models.build import new_network
 from fusion_train.models.two_stream import Network
@@ -113,7 +113,7 @@ def network_of(checkpoint: Checkpoint, path: Path) -> Network:
 
 def evaluated_ids(store: Store, options: TrainSettings, part: str) -> Sequence[str]:
     """The stored videos of a part (`test` or `validation`) of the split that a network is trained on."""
-    parts = read_parts(store, options.split, validation=options.val, share=options.val_share, seed=options.seed)
+    parts = parts_of(store, options)
     return parts.test if part == "test" else parts.validation
 
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from flowprep.errors import MissingDataError, SettingsError, StoreError
 from flowprep.records import canonical_json
-from fusion_train.checkpoint import whole_file
 from fusion_train.models.two_stream import Network
+from fusion_train.outage import whole_file
 
 FORMAT = 1
 _KIND = "fusion-train-features"
@@ -96,7 +96,7 @@ class FeatureTable:
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write a `.npz` without pickle, which appears whole. Raises as `checkpoint.whole_file`."""
+        """Write a `.npz` without pickle, which appears whole. Raises as `outage.whole_file`."""
         head = {"kind": _KIND, "format": FORMAT, "layer": self.layer, "checkpoint_sha256": self.checkpoint_sha256,
                 "origin": dict(self.origin)}  # fmt: skip
         with whole_file(path) as file:

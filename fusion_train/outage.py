@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import final
+from typing import BinaryIO, final
 
 from flowprep.errors import FlowprepError, MissingDataError, RunStoppedError
 
@@ -53,6 +55,28 @@ def writing(path: Path) -> Iterator[None]:
         raise RunStoppedError(
             f"{path} cannot be written: {reason}; run again when the disk works, what is finished is kept"
         ) from error
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that gets its name when all is written and on the disk; if the block raises, it is removed.
+
+    Raises:
+        RunStoppedError: The disk is full or broken.
+        MissingDataError: Nothing can be written there.
+    """
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)
+    finally:
+        with contextlib.suppress(OSError):  # its folder may not be one
+            unfinished.unlink()
 
 
 def _os_error(error: BaseException | None) -> OSError | None:

@@ -14,9 +14,9 @@ from flowprep.errors import DatasetError, MissingDataError, SettingsError
 from flowprep.stores import Store
 from flowprep.stores.places import MANIFEST
 from flowprep.stores.splitsfile import read_splits
-from fusion_train.checkpoint import whole_file
 from fusion_train.initial import networks_in
 from fusion_train.metrics import Metrics, measure
+from fusion_train.outage import whole_file
 from fusion_train.paper import REPORTED
 from fusion_train.presets import PRESETS
 from fusion_train.runrecord import RunRecord

@@ -14,7 +14,7 @@ import torch
 
 from flowprep import __version__
 from flowprep.errors import SettingsError, StoreError
-from fusion_train.checkpoint import whole_file
+from fusion_train.outage import whole_file
 from fusion_train.runtime import Runtime
 
 RUN = "run.json"

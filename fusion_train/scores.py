@@ -7,8 +7,6 @@ id, never by position, and only where everything that must agree agrees.
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 
 from flowprep.errors import MissingDataError, StoreError
 from flowprep.records import canonical_json
-from fusion_train.outage import writing
+from fusion_train.outage import whole_file
 
 FORMAT = 1
 _KIND = "fusion-train-scores"
@@ -94,22 +92,15 @@ class ScoreTable:
             "manifest_sha256": self.manifest_sha256,
             "origin": dict(self.origin),
         }
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
-            with writing(path), unfinished.open("xb") as file:
-                np.savez(
-                    file,
-                    head=np.array(canonical_json(head)),
-                    ids=np.array(self.ids, np.str_),
-                    classes=np.array(self.classes, np.str_),
-                    labels=self.labels,
-                    scores=self.scores,
-                )
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            np.savez(
+                file,
+                head=np.array(canonical_json(head)),
+                ids=np.array(self.ids, np.str_),
+                classes=np.array(self.classes, np.str_),
+                labels=self.labels,
+                scores=self.scores,
+            )
 
     @classmethod
     def load(cls, path: Path) -> ScoreTable:

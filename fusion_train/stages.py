@@ -17,7 +17,7 @@ from flowprep.errors import SettingsError, StoreError
 from flowprep.settings import differences
 from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
-from fusion_train.checkpoint import data_fingerprint, file_sha256, whole_file
+from fusion_train.checkpoint import data_fingerprint, file_sha256
 from fusion_train.config import FusionSettings, ModelSettings
 from fusion_train.data.splits import parts_of_training
 from fusion_train.evaluate import evaluate, evaluated_ids
@@ -25,6 +25,7 @@ from fusion_train.initial import started_from
 from fusion_train.initial_files import comparable, initial_sha256
 from fusion_train.late_fusion import fuse, sweep
 from fusion_train.models.build import build_network
+from fusion_train.outage import whole_file
 from fusion_train.overrides import STAGES, overridden
 from fusion_train.protocols import full_settings
 from fusion_train.runrecord import versions

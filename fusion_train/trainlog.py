@@ -11,8 +11,7 @@ from types import TracebackType
 from typing import Any, Self, final
 
 from flowprep.errors import BackendUnavailableError
-from fusion_train.checkpoint import whole_file
-from fusion_train.outage import writing
+from fusion_train.outage import whole_file, writing
 
 COLUMNS = (
     "step", "epoch", "rate", "loss", "top1", "clips_per_second", "wait_share", "val_loss", "val_top1", "val_mean_class",

@@ -33,10 +33,10 @@ def evaluate(
     """
     from flowprep.stores import open_store
     from flowprep_cli.tables import print_columns
-    from fusion_train.checkpoint import whole_file
     from fusion_train.data.splits import seen_sentence
     from fusion_train.evaluate import evaluate as scores_of
     from fusion_train.metrics import measure
+    from fusion_train.outage import whole_file
     from fusion_train.runtime import started
 
     with open_store(data) as store, started(device) as runtime:

@@ -70,13 +70,18 @@ def read_parts(store: Store, split: str, *, validation: str = "groups", share: f
     return Parts(split=split, train=train, validation=apart, test=ids["test"], num_not_stored=missing)
 
 
+def parts_of(store: Store, options: TrainSettings) -> Parts:
+    """`read_parts` of the split of a training, with what it holds out."""
+    return read_parts(store, options.split, validation=options.val, share=options.val_share, seed=options.seed)
+
+
 def parts_of_training(store: Store, options: TrainSettings) -> Parts:
     """The parts that a network is trained with.
 
     Raises SettingsError where groups are to be held out and none can be: nothing would choose a network then. As
     `read_parts` otherwise.
     """
-    parts = read_parts(store, options.split, validation=options.val, share=options.val_share, seed=options.seed)
+    parts = parts_of(store, options)
     if options.val == "groups" and not parts.validation:
         groups = {group_key(store, video_id) for video_id in parts.train}
         if len(groups) == len({class_name for class_name, _ in groups}):
@@ -99,7 +104,7 @@ def num_seen(store: Store, options: TrainSettings, ids: Iterable[str]) -> int:
     if options.split not in read_splits(store.path).splits:
         return 0
     try:
-        parts = read_parts(store, options.split, validation=options.val, share=options.val_share, seed=options.seed)
+        parts = parts_of(store, options)
     except DatasetError:
         return 0
     return len(set(parts.train) & set(ids))

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from flowprep.errors import MissingDataError, SettingsError
-from fusion_train.checkpoint import whole_file
 from fusion_train.models.backbones import backbone_of
 from fusion_train.models.matconvnet import fusion_filters, is_fused, stream_weights
 from fusion_train.models.matfile import MatNet, read_net
 from fusion_train.models.weightfiles import StreamWeights
+from fusion_train.outage import whole_file
 
 BACKBONES = ("vgg16", "vggm", "resnet50-caffe", "debug")
 """What a stream of such a file is looked at as, in this order."""

@@ -124,6 +124,26 @@ class Played:
         self.end(order["number"])
 
 
+def losing_workers_at(
+    video: str, *, has_left: bool = False, error: str = ""
+) -> Callable[[Played, str, dict[str, Any]], None]:
+    """A worker that begins the video is gone at once, and another one comes; `error` is what Dask says of it."""
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        if order["task"]["video"]["id"] != video:
+            cluster.do(worker, order)
+            return
+        cluster.say(event="begun", number=order["number"])
+        if has_left:
+            cluster.left.add(worker)
+        del cluster.threads[worker]
+        if error:
+            cluster.end(order["number"], error)
+        cluster.threads[f"w{len(cluster.performed) + 10}"] = 1
+
+    return act
+
+
 class Course:
     """What a run on a played cluster came to."""
 
@@ -339,16 +359,7 @@ def test_what_was_set_aside_comes_last_and_alone(work: Work) -> None:
 
 def test_a_video_that_three_workers_die_with_alone_is_quarantined_and_no_other(work: Work) -> None:
     played = Played(work)
-
-    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
-        if order["task"]["video"]["id"] != "v2":
-            cluster.do(worker, order)
-            return
-        cluster.say(event="begun", number=order["number"])
-        del cluster.threads[worker]
-        cluster.threads[f"w{len(cluster.performed) + 10}"] = 1
-
-    played.act = act
+    played.act = losing_workers_at("v2")
     course = Course(work, played, 6)
     assert (course.error, course.ids) == (None, all_of(6))
     (bad,) = [done for done in course.done if done.row.state is State.QUARANTINED]
@@ -402,17 +413,7 @@ def test_a_worker_that_leaves_of_itself_blames_no_video(work: Work) -> None:
 
 def test_a_video_that_is_longer_than_all_workers_is_left_for_another_run(work: Work) -> None:
     played = Played(work)
-
-    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
-        if order["task"]["video"]["id"] != "v2":
-            cluster.do(worker, order)
-            return
-        cluster.say(event="begun", number=order["number"])
-        cluster.left.add(worker)
-        del cluster.threads[worker]
-        cluster.threads[f"w{len(cluster.performed) + 10}"] = 1
-
-    played.act = act
+    played.act = losing_workers_at("v2", has_left=True)
     course = Course(work, played, 4)
     assert (course.error, course.ids) == (None, ["v0", "v1", "v3"])
     assert [note for note in course.notes if note.startswith("v2: 20 workers have died or left before it was done")]
@@ -421,16 +422,7 @@ def test_a_video_that_is_longer_than_all_workers_is_left_for_another_run(work: W
 @pytest.mark.parametrize("others", [[], ["w2"]], ids=["one worker", "two workers"])
 def test_only_where_another_worker_lives_is_a_death_to_blame_on_a_video(work: Work, others: list[str]) -> None:
     played = Played(work, threads=dict.fromkeys(["w1", *others], 1))
-
-    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
-        if order["task"]["video"]["id"] != "v1":
-            cluster.do(worker, order)
-            return
-        cluster.say(event="begun", number=order["number"])
-        del cluster.threads[worker]
-        cluster.threads[f"w{len(cluster.performed) + 10}"] = 1
-
-    played.act = act
+    played.act = losing_workers_at("v1")
     course = Course(work, played, 3)
     assert course.error is None
     assert course.ids == (all_of(3) if others else ["v0", "v2"])
@@ -440,17 +432,7 @@ def test_only_where_another_worker_lives_is_a_death_to_blame_on_a_video(work: Wo
 def test_workers_that_dask_gives_up_at_once_are_counted_as_lost(work: Work) -> None:
     """A scheduler that allows no failures says that a video has killed a worker before anybody misses the worker."""
     played = Played(work)
-
-    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
-        if order["task"]["video"]["id"] != "v2":
-            cluster.do(worker, order)
-            return
-        cluster.say(event="begun", number=order["number"])
-        del cluster.threads[worker]
-        cluster.end(order["number"], "KilledWorker: ...")
-        cluster.threads[f"w{len(cluster.performed) + 10}"] = 1
-
-    played.act = act
+    played.act = losing_workers_at("v2", error="KilledWorker: ...")
     course = Course(work, played, 4, waits=dataclasses.replace(WAITS, poll_seconds=0.1))
     assert (course.error, course.ids) == (None, all_of(4))
     (bad,) = [done for done in course.done if done.row.state is State.QUARANTINED]
