@@ -50,9 +50,7 @@ def inner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_places_that_cannot_be_looked_at_are_said(inner: Path, look: Callable[[Path], object]) -> None:
-    with pytest.raises(
-        MissingDataError, match=r"locked/inner.* cannot be looked at: Permission denied; give permission"
-    ):
+    with pytest.raises(MissingDataError, match=r"locked/inner.* cannot be looked at: Permission denied; see that"):
         look(inner)
 
 
