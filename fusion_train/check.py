@@ -14,7 +14,7 @@ from flowprep.stores import Store, open_store
 from flowprep.stores.splitsfile import Splits, read_splits
 from fusion_train.config import DataSettings
 from fusion_train.data.clips import valid_times
-from fusion_train.data.splits import group_of
+from fusion_train.data.splits import group_of, tested_part, without_splits
 
 SATURATED_SHARE = 0.05
 """From this share of saturated flow pixels on, a video counts as saturated: its bound is too small for its motion."""
@@ -115,10 +115,10 @@ def check(path: Path, *, split: str | None = None, settings: DataSettings | None
             *_lengths(store, rows, settings),
             *_saturation(rows),
             *_sizes(rows, settings),
-            *_splits(splits, split),
+            *_splits(path, splits, split),
         ]
         for name, parts in chosen.items():
-            findings += _one_split(name, parts, stored, splits.classes)
+            findings += _one_split(name, parts, stored, splits)
         return Health(
             path=path,
             num_videos=len(rows),
@@ -171,7 +171,15 @@ def _reads(store: Store, rows: Sequence[Row]) -> Iterator[Finding]:
 
 def _labels(splits: Splits, rows: Sequence[Row]) -> Iterator[Finding]:
     names = dict(enumerate(splits.classes))
-    wrong = [row for row in rows if row.label < 0 or (names and names.get(row.label) != row.class_name)]
+    without = [row for row in rows if row.label < 0]
+    if without:
+        cure = (
+            "files lie in a folder for each class of --videos, or a list has a column `class`"
+            if splits.dataset in ("folder", "list")
+            else "the official lists are given with --splits DIR"
+        )
+        yield _about("label", without, f"no class is known; there is one where {cure}")
+    wrong = [row for row in rows if row.label >= 0 and names and names.get(row.label) != row.class_name]
     if wrong:
         yield _about("label", wrong, f"label {wrong[0].label} is not that of {wrong[0].class_name!r}; extract again")
 
@@ -224,18 +232,16 @@ def _sizes(rows: Sequence[Row], settings: DataSettings) -> Iterator[Finding]:
         yield _about("small", small, what)
 
 
-def _splits(splits: Splits, split: str | None) -> Iterator[Finding]:
+def _splits(path: Path, splits: Splits, split: str | None) -> Iterator[Finding]:
     if not splits.splits:
-        yield Finding(
-            code="no_split",
-            sentence="the store has no official splits; extract with --splits DIR, or make a list with them",
-        )
+        what = f"{path} has no split to train and test on: {without_splits(splits.dataset)}"
+        yield Finding(code="no_split", sentence=what)
     elif split is not None and split not in splits.splits:
         yield Finding(code="no_split", sentence=f"there is no split {split!r}; there are {', '.join(splits.splits)}")
 
 
 def _one_split(
-    name: str, parts: Mapping[str, Sequence[str]], stored: Mapping[str, Row], classes: Sequence[str]
+    name: str, parts: Mapping[str, Sequence[str]], stored: Mapping[str, Row], splits: Splits
 ) -> Iterator[Finding]:
     present = {part: [stored[video_id] for video_id in ids if video_id in stored] for part, ids in parts.items()}
     for part, ids in parts.items():
@@ -243,11 +249,11 @@ def _one_split(
         if missing:
             sentence = f"split {name}, {part}: {_some(missing)} of {len(ids)} not stored, to be left out"
             yield Finding(code="not_stored", sentence=sentence, ids=tuple(missing))
-        if part == "train" or part == ("val" if "val" in parts else "test"):
+        if part in ("train", tested_part(splits.dataset, parts)):
             having = {row.label for row in present[part]}
-            absent = [class_name for label, class_name in enumerate(classes) if label not in having]
+            absent = [class_name for label, class_name in enumerate(splits.classes) if label not in having]
             if absent:
-                what = f"{_some(absent, 'class', 'classes')} of {len(classes)} without a stored video"
+                what = f"{_some(absent, 'class', 'classes')} of {len(splits.classes)} without a stored video"
                 yield Finding(code="class", sentence=f"split {name}, {part}: {what}")
     for one, other in itertools.combinations(parts, 2):
         both = sorted(set(parts[one]) & set(parts[other]))

@@ -14,6 +14,7 @@ from flowprep.errors import DatasetError, MissingDataError, SettingsError
 from flowprep.stores import Store
 from flowprep.stores.places import MANIFEST
 from flowprep.stores.splitsfile import read_splits
+from fusion_train.data.splits import without_splits
 from fusion_train.initial import networks_in
 from fusion_train.metrics import Metrics, measure
 from fusion_train.outage import whole_file
@@ -163,9 +164,10 @@ def default_preset(store: Store) -> str:
 
 def chosen_splits(store: Store, split: str) -> tuple[str, ...]:
     """One split, or with `all` each that the store has. Raises DatasetError if it has none."""
-    names = tuple(read_splits(store.path).splits)
+    found = read_splits(store.path)
+    names = tuple(found.splits)
     if not names:
-        raise DatasetError(f"{store.path} has no official split to train and test on; extract with --splits")
+        raise DatasetError(f"{store.path} has no split to train and test on: {without_splits(found.dataset)}")
     if split == "all":
         return names
     if split not in names:

@@ -30,7 +30,8 @@ from flowprep_cli.options import parse_parameters, parse_size, settings_from, se
               help="Folder of datasets: ROOT/NAME/videos, ROOT/NAME/splits, ROOT/NAME/flow.")  # fmt: skip
 @click.option("--videos", type=click.Path(path_type=Path), help="Folder of the videos. [default: ROOT/NAME/videos]")
 @click.option("--splits", type=click.Path(path_type=Path),
-              help="Folder of the official lists, or the list file of --dataset list.")  # fmt: skip
+              help="Folder of the official lists, or the list file of --dataset list; of --dataset folder, a file with "
+              "the columns path and split.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="The store to write. [default: ROOT/NAME/flow]")
 @click.option("--skip-bad-lines", is_flag=True, help="List entries with forbidden paths fail instead of refusing.")
 @settings_options("store", StoreSettings)

@@ -34,9 +34,10 @@ def list_videos(
 ) -> Listing:
     """All videos of the dataset `name` below `videos`, in an order that depends only on lists and folder.
 
-    `splits` is the folder of the official lists, or the file of `list`; without it, all files count and there are no
-    splits. `skip_bad_lines` is for `list`, see `listfile.list_from_file`. `found` stands for what is below `videos`,
-    which is scanned without it; `list` always looks itself.
+    `splits` is the folder of the official lists, the file of `list`, or of `folder` a file that says which videos are
+    for training and for the test; without it, all files count and there are no splits. `skip_bad_lines` is for `list`,
+    see `listfile.list_from_file`. `found` stands for what is below `videos`, which is scanned without it; `list` always
+    looks itself.
 
     Raises SettingsError for an unknown name, DatasetError for malformed or empty lists and folders, MissingDataError
     for lists that are not there and folders without any video.
@@ -51,7 +52,7 @@ def list_videos(
         case "ssv2":
             return list_ssv2(videos, splits, found)
         case "folder":
-            return list_folder(videos, found)
+            return list_folder(videos, splits, found)
         case "list" if splits is not None:
             return list_from_file(videos, splits, skip_bad_lines=skip_bad_lines)
         case "list":

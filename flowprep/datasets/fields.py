@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-COLUMNS = ("path", "label", "class", "id", "start", "end")
+COLUMNS = ("path", "label", "class", "id", "start", "end", "split")
 """Names that a header may have. Without one the columns are path, label, id, start, end."""
 
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from flowprep.datasets.listing import check_has_videos, class_labels, finish_listing
+from flowprep.datasets.partlist import parts_of, read_part_list
 from flowprep.datasets.scan import FOLDER_EXTENSIONS, VIDEO_EXTENSIONS, Scan, extension, scan
 from flowprep.errors import DatasetError
 from flowprep.records import Listing, Video
 
 
-def list_folder(videos: Path, found: Scan | None = None) -> Listing:
+def list_folder(videos: Path, splits: Path | None = None, found: Scan | None = None) -> Listing:
     """`<class>/.../<file>`: the first folder is the class, the id is the path without extension.
 
     Files at the top have no class. Every file that has an extension of `scan.FOLDER_EXTENSIONS` and no leading dot
-    counts, whatever its content or kind; a note tells how many others were left out. Order: bytes of the path.
+    counts, whatever its content or kind; a note tells how many others were left out. Order: bytes of the path. The file
+    `splits` says which videos are for training and for the test, see `partlist.read_part_list`.
 
-    Raises DatasetError if there is none.
+    Raises DatasetError if there is none, and for a malformed `splits`.
     """
     found = found or scan(videos)
     paths = found.with_extension(FOLDER_EXTENSIONS)
@@ -29,7 +31,25 @@ def list_folder(videos: Path, found: Scan | None = None) -> Listing:
             f"{', '.join(sorted(FOLDER_EXTENSIONS))}, others can be named with --dataset list"
         )
     notes = [f"{len(others)} files without a video's extension were left out, such as {others[0]}."] if others else []
-    return list_files("folder", found, paths, class_of=_first_folder, id_of=_without_extension, notes=notes)
+    parts: Mapping[str, Mapping[str, Sequence[int]]] = {}
+    if splits is not None:
+        part_by_path = read_part_list(splits, videos)
+        parts = parts_of(part_by_path.get(path, "") for path in paths)
+        notes += _other_files(splits, part_by_path, paths)
+    return list_files(
+        "folder", found, paths, class_of=_first_folder, id_of=_without_extension, notes=notes, parts=parts
+    )
+
+
+def _other_files(splits: Path, part_by_path: Mapping[str, str], paths: Sequence[str]) -> list[str]:
+    """Notes of what only the list or only the folder has."""
+    absent, others = sorted(set(part_by_path).difference(paths)), [path for path in paths if path not in part_by_path]
+    notes = []
+    if absent:
+        notes.append(f"{len(absent)} of the files in {splits} are not in the folder, such as {absent[0]}.")
+    if others:
+        notes.append(f"{len(others)} video files are not in {splits}, and so in no part, such as {others[0]}.")
+    return notes
 
 
 def list_unsplit(
@@ -65,8 +85,9 @@ def list_files(
     class_of: Callable[[str], str],
     id_of: Callable[[str], str],
     notes: list[str],
+    parts: Mapping[str, Mapping[str, Sequence[int]]] | None = None,
 ) -> Listing:
-    """A listing of `paths` in their order, class and id by functions of the path."""
+    """A listing of `paths` in their order, class and id by functions of the path; `parts` as in `finish_listing`."""
     names = [class_of(path) for path in paths]
     labels = class_labels(names)
     return finish_listing(
@@ -83,6 +104,7 @@ def list_files(
         ],
         found=found,
         classes=labels,
+        parts=parts,
         notes=notes,
     )
 

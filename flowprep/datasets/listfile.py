@@ -1,8 +1,9 @@
 """`list`: a CSV or text file of the user's names the videos. `fields` says how its lines are read.
 
 Columns are path, then any of label (a whole number from 0, or a class name), id, start and end (seconds), in this order
-or as a header says; a header may also have `class`, and then `label` is a number. Numbers that are not whole are
-refused, as are numbers below a label that is none (a header of other names): they would become names of classes.
+or as a header says; a header may also have `class`, and then `label` is a number, and `split`, the part of each video.
+Numbers that are not whole are refused, as are numbers below a label that is none (a header of other names): they would
+become names of classes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from flowprep.datasets.fields import FieldError, rows
 from flowprep.datasets.listing import class_labels, finish_listing
+from flowprep.datasets.partlist import part_of, parts_of
 from flowprep.datasets.scan import Scan, probe, scan, stem
 from flowprep.datasets.text import read_text, relative_path, roots_of
 from flowprep.errors import DatasetError
@@ -39,6 +41,7 @@ class _Entry:
     class_name: str
     id: str
     segment: Segment | None
+    part: str
 
     @property
     def key(self) -> tuple[str, Segment | None, str]:
@@ -51,7 +54,8 @@ def list_from_file(videos: Path, list_path: Path, *, skip_bad_lines: bool = Fals
 
     Repeated lines are dropped and counted. Where all labels are whole numbers they are taken as they are, otherwise
     they are class names, numbered from 0 in the order of their bytes. An entry without an id has `<class>/<stem>`, or
-    its stem where there is no class. Times make a segment that is cut from the file.
+    its stem where there is no class. Times make a segment that is cut from the file. A column `split` with `train`,
+    `val` and `test` (or nothing) makes the split "1".
 
     Raises DatasetError, before anything else is done, for an empty list, for a malformed line (with its number), and
     for paths that are empty, hold NUL or leave `videos` (with the numbers of all such lines); with `skip_bad_lines`
@@ -65,11 +69,15 @@ def list_from_file(videos: Path, list_path: Path, *, skip_bad_lines: bool = Fals
             bad_lines.append(entry.line)
         first = entries.setdefault(entry.key, entry)
         if first is not entry:
-            if (first.label, first.class_name) != (entry.label, entry.class_name):
-                raise DatasetError(
-                    f"{list_path}, line {entry.line}: {entry.listed} has another label than in line {first.line}; "
-                    "give each an id of its own, or one label"
-                )
+            for what, own, before in (
+                ("label", (entry.label, entry.class_name), (first.label, first.class_name)),
+                ("split", entry.part, first.part),
+            ):
+                if own != before:
+                    raise DatasetError(
+                        f"{list_path}, line {entry.line}: {entry.listed} has another {what} than in line {first.line}; "
+                        f"give each an id of its own, or one {what}"
+                    )
             num_duplicates += 1
     if not entries:
         raise DatasetError(f"{list_path} names no video: nothing to do")
@@ -82,12 +90,14 @@ def list_from_file(videos: Path, list_path: Path, *, skip_bad_lines: bool = Fals
     listed = set(found.paths)
     labels = _Labels(list_path, list(entries.values()))
     all_videos = [_video(entry, list_path, videos, found, listed, labels) for entry in entries.values()]
+    parts = parts_of(entry.part for entry in entries.values())
     del entries  # a long list is not held twice
     return finish_listing(
         "list",
         all_videos,
         found=found,
         classes=labels.classes,
+        parts=parts,
         num_duplicates=num_duplicates,
     )
 
@@ -106,6 +116,7 @@ def _entries(videos: Path, list_path: Path) -> Iterator[_Entry]:
                 sys.intern(values.get("class", "")),
                 values.get("id", ""),
                 _segment(line, values.get("start", ""), values.get("end", "")),
+                part_of(line, values.get("split", "")),
             )
     except FieldError as error:
         raise DatasetError(f"{list_path}, line {error.line}: {error}") from error

@@ -65,7 +65,8 @@ def find_places(
     """Places by the default layout `<root>/<name>/{videos,splits,flow}`, each of which may be given instead.
 
     The lists are looked for beside the videos, where these were named, then in `<root>/<name>`, as `splits` or under
-    their official folder names; so they are in the folder given as `splits`. For `list`, `splits` is the list file.
+    their official folder names; so they are in the folder given as `splits`. For `list`, `splits` is the list file, for
+    `folder` one of parts.
 
     Raises SettingsError for an unknown name, MissingDataError that says what was looked for, where the dataset is
     obtained and how it is laid out, or which folder may not be entered.
@@ -81,7 +82,12 @@ def find_places(
         raise MissingDataError(f"{splits}, where the lists of {name} were looked for, does not exist; check --splits")
     if name == "list" and (splits is None or splits.is_dir()):
         raise MissingDataError("the dataset `list` needs its list file, CSV or text; name it with --splits FILE")
-    if splits is not None and splits.is_file() and name not in ("list", "kinetics"):
+    if name == "folder" and splits is not None and splits.is_dir():
+        raise MissingDataError(
+            f"{splits} is a folder; the parts of the dataset `folder` are in a CSV or text file with a header and the "
+            "columns path and split; name it with --splits FILE"
+        )
+    if splits is not None and splits.is_file() and name not in ("list", "kinetics", "folder"):
         raise MissingDataError(f"{splits} is a file, but the lists of {name} are a folder; name it with --splits DIR")
     if splits is not None and splits.is_dir():
         splits = next((splits / child for child in _SPLIT_FOLDERS[name] if (splits / child).is_dir()), splits)

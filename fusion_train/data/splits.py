@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flowprep.errors import DatasetError, SettingsError
@@ -21,6 +21,9 @@ from fusion_train.config import TrainSettings
 from fusion_train.data.draws import Draws
 
 VALIDATIONS = ("groups", "none", "test")
+
+_WITHOUT_TEST_LABELS = ("kinetics", "ssv2")
+"""Data sets whose test labels are not public: their validation list is what figures are of."""
 
 _NUMBERED = re.compile(r".*_(g\d+)_c\d+")
 _HMDB51 = re.compile(r"(.+)_[fhlu]_(?:cm|nm)_np\w+_(?:ba|fr|le|ri)_(?:bad|goo|med)_\d+")
@@ -46,8 +49,9 @@ def read_parts(store: Store, split: str, *, validation: str = "groups", share: f
     """The parts of a split ("1", "2", "3", or "official").
 
     `validation` is "groups": whole groups worth about `share` of the training list are held out of it, see `held_out`;
-    "none": nothing is, and `Parts.validation` is empty; "test": it is the test list. Where a split has a part `val`
-    (Kinetics, Something-Something V2), that is what is called test here, since the labels of `test` are not public.
+    "none": nothing is, and `Parts.validation` is empty; "test": it is the test list. What is called test here is the
+    part `val` where there is no other, and of Kinetics and Something-Something V2, since the labels of their `test` are
+    not public. Other splits with both parts hold out `val` instead of groups.
 
     Raises SettingsError for a split or validation that does not exist, DatasetError if a part has no stored video.
     """
@@ -55,14 +59,18 @@ def read_parts(store: Store, split: str, *, validation: str = "groups", share: f
         raise SettingsError(f"`validation` must be one of {', '.join(VALIDATIONS)}, got {validation!r}")
     parts = named_parts(store, split)
     stored = set(store.ids)
-    test_name = "val" if "val" in parts else "test"
-    ids = {name: tuple(filter(stored.__contains__, parts.get(part, ())))
-           for name, part in (("train", "train"), ("test", test_name))}  # fmt: skip
-    for name, found in ids.items():
-        if not found:
+    tested = tested_part(read_splits(store.path).dataset, parts)
+    ids = {
+        name: tuple(filter(stored.__contains__, parts.get(part, ())))
+        for name, part in (("train", "train"), ("test", tested), ("val", "val"))
+    }
+    for name in ("train", "test"):
+        if not ids[name]:
             raise DatasetError(f"split {split} of {store.path} has no stored video in its part {name!r}")
     train, apart = ids["train"], ids["test"] if validation == "test" else ()
-    if validation == "groups":
+    if validation == "groups" and tested == "test" and ids["val"]:
+        apart = ids["val"]
+    elif validation == "groups":
         chosen = held_out({video_id: group_key(store, video_id) for video_id in train}, share=share, seed=seed)
         apart = tuple(video_id for video_id in train if video_id in chosen)
         train = tuple(video_id for video_id in train if video_id not in chosen)
@@ -118,13 +126,27 @@ def seen_sentence(num: int, num_videos: int, part: str, split: str) -> str:
     )
 
 
+def tested_part(dataset: str, parts: Container[str]) -> str:
+    """The part of a split that is tested on: `test`, or `val` where `test` is not there or has no public labels."""
+    has_labels = "test" in parts and dataset not in _WITHOUT_TEST_LABELS
+    return "test" if has_labels or "val" not in parts else "val"
+
+
+def without_splits(dataset: str) -> str:
+    """Why a store of a data set has no split, and the cure, to follow `<store> has no split to train and test on`."""
+    if dataset in ("folder", "list"):
+        return "its videos are in no part; extract with --splits FILE, a list that has a column `split`"
+    return "the official lists were not there; extract with --splits DIR"
+
+
 def named_parts(store: Store, split: str) -> Mapping[str, tuple[str, ...]]:
     """The parts of a split as the official lists have them. Raises SettingsError if there is no such split."""
-    splits = read_splits(store.path).splits
-    if split not in splits:
-        having = f"it has {', '.join(splits)}" if splits else "it has none, since it was made without official lists"
-        raise SettingsError(f"{store.path} has no split {split!r}; {having}")
-    return splits[split]
+    found = read_splits(store.path)
+    if not found.splits:
+        raise DatasetError(f"{store.path} has no split to train and test on: {without_splits(found.dataset)}")
+    if split not in found.splits:
+        raise SettingsError(f"{store.path} has no split {split!r}; it has {', '.join(found.splits)}")
+    return found.splits[split]
 
 
 def lists_sha256(store: Store, split: str) -> str:

@@ -15,6 +15,7 @@ from helpers.command import FUSION_TRAIN, fusion_train
 
 from flowprep.config import ExtractSettings, StoreSettings
 from flowprep.errors import StoreError
+from flowprep.stores.splitsfile import read_splits
 from fusion_train.check import MEANINGS, NOTES, Finding, check
 from fusion_train.config import DataSettings
 
@@ -144,7 +145,8 @@ def test_streams_that_are_missing(tmp_path: Path) -> None:
 
 def test_splits_that_are_missing(tmp_path: Path) -> None:
     out = write_clip_store(tmp_path / "s", shards(), SPECS)
-    assert found(out)["no_split"].startswith("the store has no official splits; extract with --splits DIR")
+    why = "the official lists were not there; extract with --splits DIR"
+    assert found(out)["no_split"] == f"{out} has no split to train and test on: {why}"
     assert found(make(tmp_path / "t"), split="2")["no_split"] == "there is no split '2'; there are 1"
 
 
@@ -189,3 +191,18 @@ def test_the_command_loads_no_torch(tmp_path: Path) -> None:
     for module in ("config", "data.clips", "data.splits", "data.dataset", "check"):
         code = f"import sys, fusion_train.{module}; sys.exit('torch' in sys.modules)"
         subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_videos_without_a_class(tmp_path: Path) -> None:
+    out = make(tmp_path / "s")
+    edit(out, ('"class":"Archery","', '"class":"","'), everywhere=True)
+    edit(out, ('"label":0,', '"label":-1,'), everywhere=True)
+    for dataset, cure in (
+        ("ucf101", "the official lists are given with --splits DIR"),
+        ("folder", "files lie in a folder for each class of --videos, or a list has a column `class`"),
+    ):
+        edit(out, (read_splits(out).dataset, dataset), "splits.json")
+        sentences = [finding.sentence for finding in check(out, settings=SMALL).findings if finding.code == "label"]
+        assert len(sentences) == 1
+        assert sentences[0].startswith("12 videos (v_Archery_g01_c01, ")
+        assert sentences[0].endswith(f": no class is known; there is one where {cure}")

@@ -261,12 +261,23 @@ def test_nothing_that_can_be_held_out_is_said(tmp_path: Path, num_groups: int, n
         assert read_parts(store, "1").validation == ()  # evaluation on the test list needs none
 
 
-def test_a_part_val_is_what_is_tested_on(tmp_path: Path) -> None:
+def test_a_part_val_is_tested_on_where_the_test_has_no_labels_and_held_out_otherwise(tmp_path: Path) -> None:
     specs = ucf_specs(2, 1)
     ids = [spec.id for spec in specs]
-    splits = {"official": {"train": (*ids[:2],), "val": (ids[2],), "test": (ids[3],)}}
-    with open_store(write_clip_store(tmp_path / "s", shards(), specs, splits)) as store:
-        assert read_parts(store, "official", validation="none").test == (ids[2],)
+    splits = {"1": {"train": (*ids[:2],), "val": (ids[2],), "test": (ids[3],)}}
+    out = write_clip_store(tmp_path / "s", shards(), specs, splits)
+    text = (out / "splits.json").read_text()
+    with open_store(out) as store:
+        parts = read_parts(store, "1")
+        assert (parts.train, parts.validation, parts.test) == ((*ids[:2],), (ids[2],), (ids[3],))
+        assert read_parts(store, "1", validation="none").validation == ()
+        assert read_parts(store, "1", validation="test").validation == (ids[3],)
+        (out / "splits.json").write_text(text.replace("ucf101", "kinetics"))
+        for validation, apart in (("none", ()), ("test", (ids[2],))):
+            parts = read_parts(store, "1", validation=validation)
+            assert (parts.train, parts.validation, parts.test) == ((*ids[:2],), apart, (ids[2],))
+        (out / "splits.json").write_text(text.replace(f',"test":["{ids[3]}"]', "").replace(f'"test":["{ids[3]}"],', ""))
+        assert read_parts(store, "1", validation="none").test == (ids[2],)
 
 
 def test_splits_that_are_empty_or_damaged(tmp_path: Path) -> None:
@@ -286,7 +297,10 @@ def test_splits_that_are_empty_or_damaged(tmp_path: Path) -> None:
             with pytest.raises(StoreError, match=message):
                 read_parts(store, "1")
         (out / "splits.json").write_text('{"format":1,"dataset":"x","classes":[],"splits":{}}')
-        with pytest.raises(SettingsError, match="it has none, since it was made without official lists"):
+        with pytest.raises(DatasetError, match=r"has no split .*: the official lists were not there; extract"):
+            read_parts(store, "1")
+        (out / "splits.json").write_text('{"format":1,"dataset":"folder","classes":[],"splits":{}}')
+        with pytest.raises(DatasetError, match="are in no part; extract with --splits FILE"):
             read_parts(store, "1")
         (out / "splits.json").unlink()
         with pytest.raises(MissingDataError, match=r"there is no .*splits\.json; run `flowprep extract` again"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -17,9 +18,10 @@ ACTIONS = ("dive", "wave")
 
 
 def make_documented_data(folder: Path) -> Path:
-    """Both data sets in their official forms, a folder of clips, a tree of denseflow, two frames, and an `srun`."""
+    """Both data sets in their official forms, others without lists, a tree of denseflow, two frames, and an `srun`."""
     _ucf101(folder / "data" / "ucf101")
     _hmdb51(folder / "data" / "hmdb51")
+    shutil.copytree(folder / "data" / "hmdb51" / "videos", folder / "mydata")
     for number, name in enumerate(("run", "jump")):
         _video(folder / "clips" / name / f"{name}.mp4", seed=number)
         denseflow(folder / "old", f"{name}/{name}_1", NUM_FRAMES)

@@ -9,7 +9,7 @@ import pytest
 from helpers.dataset_files import make_files, problem_codes
 from helpers.shared_data import VIDEOS, needs_shared
 
-from flowprep.datasets import list_videos
+from flowprep.datasets import find_places, list_videos
 from flowprep.datasets.scan import scan
 from flowprep.errors import DatasetError, MissingDataError
 
@@ -120,3 +120,43 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
         list_videos("folder", tmp_path)
     with pytest.raises(MissingDataError, match="cannot be read: No such file"):
         list_videos("folder", tmp_path / "absent")
+
+
+def test_a_file_says_which_videos_are_for_training(tmp_path: Path) -> None:
+    make_files(tmp_path / "videos", "x/a.mp4", "x/b.mp4", "y/c.mp4", "y/d.mp4")
+    path = tmp_path / "parts.csv"
+    path.write_text(
+        "split,path,label\ntest,y/d.mp4,7\ntrain,x/b.mp4,7\n,x/a.mp4,7\nval,gone.mp4,7\ntrain,./x/b.mp4,7\n"
+    )
+    listing = list_videos("folder", tmp_path / "videos", splits=path)
+    assert listing.splits == {"1": {"train": ("x/b",), "test": ("y/d",)}}
+    assert [video.label for video in listing.videos] == [0, 0, 1, 1]
+    assert listing.notes == (
+        f"1 of the files in {path} are not in the folder, such as gone.mp4.",
+        f"1 video files are not in {path}, and so in no part, such as y/c.mp4.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x/a.mp4 1\n", "line 1: a header with the columns path and split is wanted"),
+        ("path,label\nx/a.mp4,1\n", "line 2: a header with the columns path and split is wanted"),
+        ("path,split\nx/a.mp4,Train\n", "line 2: a split is train, val, test, or empty, got 'Train'"),
+        ("path,split\nx/a.mp4,train\nx/a.mp4,test\n", "line 3: x/a.mp4 is in two parts, train and test"),
+        ("path,split\n../a.mp4,train\n", "line 2: the path '../a.mp4' is empty, holds NUL or leaves"),
+        ("path,split\n", "names no video: nothing to train on"),
+    ],
+)
+def test_malformed_files_of_parts_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    make_files(tmp_path / "videos", "x/a.mp4")
+    (tmp_path / "parts.csv").write_text(text)
+    with pytest.raises(DatasetError, match=r"parts\.csv") as caught:
+        list_videos("folder", tmp_path / "videos", splits=tmp_path / "parts.csv")
+    assert message in str(caught.value)
+
+
+def test_the_parts_of_a_folder_are_in_a_file(tmp_path: Path) -> None:
+    make_files(tmp_path / "videos", "x/a.mp4")
+    with pytest.raises(MissingDataError, match="a header and the columns path and split; name it with --splits FILE"):
+        find_places("folder", videos=tmp_path / "videos", splits=tmp_path)

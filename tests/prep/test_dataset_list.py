@@ -151,6 +151,8 @@ def test_labels(tmp_path: Path, text: str, labels: list[tuple[str, int]], classe
         ("a.mp4,0,x,0,inf\n", "got '0' and 'inf'"),
         ("a.mp4,0,x,soon,5\n", "got 'soon' and '5'"),
         ("a.mp4,0\nb.mp4\n", "line 2: expected 2 columns as in the first line, got 1"),
+        ("path,split\na.mp4,training\n", "line 2: a split is train, val, test, or empty, got 'training'"),
+        ("path,split\na.mp4,train\na.mp4,test\n", "line 3: a.mp4 has another split than in line 2; give each an id"),
         ("", "names no video: nothing to do"),
         ("\ufeff\n# a comment\n", "names no video: nothing to do"),
         ("path,label\n", "names no video: nothing to do"),
@@ -161,6 +163,13 @@ def test_malformed_lists_are_refused(tmp_path: Path, text: str, message: str) ->
         listed(tmp_path, text)
     assert message in str(caught.value)
     assert "list.txt" in str(caught.value)
+
+
+def test_a_column_split_makes_the_split_that_training_takes(tmp_path: Path) -> None:
+    listing = listed(tmp_path, "path,label,split\nb.mp4,x,test\nc.mp4,y,\na.mp4,x,train\nd.mp4,y,val\ne.mp4,y,train\n")
+    assert listing.splits == {"1": {"train": ("x/a", "y/e"), "val": ("y/d",), "test": ("x/b",)}}
+    assert listed(tmp_path, "path,label,split\na.mp4,x,\n").splits == {}
+    assert listed(tmp_path, "a.mp4 0\n").splits == {}
 
 
 def test_times_cut_segments(tmp_path: Path) -> None:
