@@ -252,7 +252,8 @@ class TrainSettings(Settings):
     val: str = setting(
         "groups",
         "What is held out for the learning rate, the choice of the network and the late fusion's weights: whole groups "
-        "of the training list, nothing, or the test list (as the released code does; every figure then says so).",
+        "of the training list (or the part val of a list of your own), nothing, or the test list (as the released code "
+        "does; every figure then says so).",
         choices=("groups", "none", "test"),
     )
     val_share: float = setting(0.1, "Share of the training list that is held out.", above=0, maximum=0.5)

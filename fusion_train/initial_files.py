@@ -21,11 +21,20 @@ _SHOWN = 8
 
 def initial_sha256(model: ModelSettings) -> dict[str, str]:
     """The SHA-256 sum of each file of initial weights that is there, by the name of its setting."""
+    return {name: file_sha256(path) for name, path in _files(model).items() if path.is_file()}
+
+
+def missing_files(model: ModelSettings) -> list[Path]:
+    """Files of initial weights that are not there; those that torchvision would download are not looked for."""
+    return [path for path in _files(model).values() if not path.is_file()]
+
+
+def _files(model: ModelSettings) -> dict[str, Path]:
+    """The files that a network starts from, by the name of the setting."""
     used = [f"{stream}_weights" for stream in _STREAMS if model.network in (stream, "fused")]
     if model.network == "fused":
         used.append("fusion_weights")
-    paths = {name: Path(getattr(model, name)).expanduser() for name in used if getattr(model, name) not in _NO_FILES}
-    return {name: file_sha256(path) for name, path in paths.items() if path.is_file()}
+    return {name: Path(getattr(model, name)).expanduser() for name in used if getattr(model, name) not in _NO_FILES}
 
 
 def comparable(

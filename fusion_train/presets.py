@@ -6,6 +6,7 @@ A preset is a function; what it returns is complete. Note [loads nothing heavy]:
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Mapping
 
 from flowprep.errors import SettingsError
@@ -168,5 +169,7 @@ PRESETS: Mapping[str, Callable[[], ModelSettings]] = {
 def preset_settings(name: str) -> ModelSettings:
     """The settings of a preset. Raises SettingsError with all names if there is none such."""
     if name not in PRESETS:
-        raise SettingsError(f"`preset` must be one of {', '.join(PRESETS)}, got {name!r}")
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise SettingsError(f"`preset` must be one of {', '.join(PRESETS)}, got {name!r}{meant}")
     return PRESETS[name]()

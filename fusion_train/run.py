@@ -26,7 +26,10 @@ from fusion_train.stages import Say, SplitRun, check_initial_weights, run_split,
 
 ROWS = ("spatial", "temporal", "late fusion", "fused spatiotemporal", "fused temporal", "fused")
 HELD_OUT = {
-    "groups": "Held out of the training list: whole groups, which chose the network and the late fusion's weights.",
+    "groups": (
+        "Held out: whole groups of the training list, or the split's own part val, which chose the network and the "
+        "late fusion's weights."
+    ),
     "none": "Nothing was held out: fixed rates, the last network, equal weights.",
     "test": "The test list was looked at during training, as the released code does.",
 }

@@ -48,15 +48,16 @@ def run(
     table, with the paper's figures beside it. Under torchrun all its processes work together.
     """
     from flowprep.stores import open_store
-    from fusion_train import run as runs
-    from fusion_train.presets import preset_settings
-    from fusion_train.runtime import started
 
     sets = with_weights(sets, weights, random_fc)
+    if preset is not None:
+        _check_settings(preset, sets)
+    from fusion_train import run as runs
+    from fusion_train.runtime import started
+
     path = data or runs.find_store(root)
     with open_store(path) as store, started(device, deterministic=is_deterministic(sets)) as runtime:
         preset = preset or runs.default_preset(store)
-        preset_settings(preset)
         out = out or Path("runs") / preset
         splits = runs.chosen_splits(store, split)
         planned = runs.plan(preset, splits, out, sets, init_from)
@@ -76,6 +77,15 @@ def run(
         if runtime.is_main:
             _show(result, as_json)
     return 0
+
+
+def _check_settings(preset: str, sets: tuple[str, ...]) -> None:
+    """Refuse what is mistyped before PyTorch is loaded, which takes seconds."""
+    from fusion_train.overrides import STAGES, overridden
+    from fusion_train.protocols import full_settings
+
+    for stage in STAGES:
+        overridden(full_settings(preset, stage), sets, stage=stage)
 
 
 def is_deterministic(sets: tuple[str, ...]) -> bool:
@@ -98,6 +108,9 @@ def _show(result: RunResult, as_json: bool) -> None:
 def _show_forecast(store: Store, planned: list[Any], runtime: Runtime, as_json: bool) -> None:
     from flowprep_cli.tables import print_columns
     from fusion_train.forecast import forecast
+    from fusion_train.initial_files import missing_files
+    from fusion_train.overrides import STAGES
+    from fusion_train.stages import is_begun
 
     found = [one for run in planned for one in forecast(store, run, runtime)]
     if not runtime.is_main:
@@ -119,5 +132,8 @@ def _show_forecast(store: Store, planned: list[Any], runtime: Runtime, as_json: 
     print_columns(lines)
     click.echo(
         f"\nMeasured on {runtime.device} with two steps and one test video a stage; all epochs, without held-out "
-        "videos. Late fusion takes seconds. Initial weights were not looked for. Nothing was written."
+        "videos. Late fusion takes seconds. Initial weights were not loaded. Nothing was written."
     )
+    streams = [(run, stage) for run in planned for stage in STAGES[:2] if not is_begun(run.folder / stage)]
+    for path in sorted({path for run, stage in streams for path in missing_files(run.settings[stage].model)}):
+        click.echo(f"Initial weights {path} are not there; the run will not begin without them.", err=True)

@@ -149,3 +149,27 @@ def test_a_dry_run_writes_nothing(root: Path) -> None:
         f"split 1 {stage}" for stage in ("spatial", "temporal", "fused")
     ]
     assert not (root / "runs" / "dry").exists()
+    assert "are not there" not in ended.stderr
+
+
+def test_a_dry_run_says_which_weights_are_missing(root: Path) -> None:
+    sets = (*SETS, "--weights", "gone.pt")
+    ended = fusion_train("run", "--preset", "debug", "--out", "runs/dry", "--dry-run", *sets, cwd=root)
+    assert ended.stderr.count("Initial weights gone.pt are not there; the run will not begin without them.") == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (("--preset", "ucf101_vgg16"), "got 'ucf101_vgg16'; did you mean ucf101-vgg16?"),
+        (("--preset", "debug", "--set", "train.batch=3"), "there is no setting of train 'batch'"),
+    ],
+)
+def test_what_is_mistyped_is_said_before_pytorch_is_loaded(root: Path, wrong: tuple[str, ...], message: str) -> None:
+    code = (
+        f"import sys; sys.modules['torch'] = None; sys.argv[1:] = {['run', *wrong]!r}; from flowprep_cli.fusion_main "
+    )
+    code += "import main; main()"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert message in ended.stderr
+    assert ended.returncode == 2

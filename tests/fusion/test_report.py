@@ -93,7 +93,7 @@ def test_provenance_is_that_of_the_files(finished: tuple[Path, RunResult], page:
         for text in (done["network_sha256"], done["manifest_sha256"], f"torch {done['versions']['torch']}"):
             assert text in page.text
     assert str(store.path) in page.text
-    assert "Held out of the training list: whole groups" in page.text
+    assert "Held out: whole groups of the training list" in page.text
     assert "Set otherwise than in the preset" in page.text
     assert "train.val groups groups groups" in page.text
 
