@@ -9,6 +9,7 @@ has the cluster to itself.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import secrets
@@ -152,13 +153,10 @@ class Engine:
     def _listen(self) -> None:
         """Take what has come, waiting for it until something else is due."""
         timeout = max(0.01, min(self._next_poll - time.monotonic(), self._waits.poll_seconds))
-        try:
-            event = self._events.get(timeout=timeout)
-            for _ in range(_MAX_EVENTS):
-                self._take(event)
-                event = self._events.get_nowait()
-        except queue.Empty:
-            return
+        with contextlib.suppress(queue.Empty):
+            self._take(self._events.get(timeout=timeout))
+            for _ in range(_MAX_EVENTS - 1):
+                self._take(self._events.get_nowait())
 
     def _take(self, event: tuple[Any, ...]) -> None:
         match event:
