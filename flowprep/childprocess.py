@@ -55,8 +55,8 @@ class IdleDeathError(Exception):
 class ChildProcess(SupervisedProcess):
     """A running child. `build` is what computes flow, "" where a device does or none is stored."""
 
-    def __init__(self, work: Work, abort: threading.Event) -> None:
-        super().__init__(child.COMMAND, abort)
+    def __init__(self, work: Work, abort: threading.Event, waiting: Callable[[], None] = lambda: None) -> None:
+        super().__init__(child.COMMAND, abort, waiting)
         self._work = work
         self.build = ""
 

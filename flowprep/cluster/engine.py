@@ -173,6 +173,8 @@ class Engine:
         match message:
             case {"event": "frames", "num": int(num_frames)}:
                 self._progress(num_frames)
+            case {"event": "alive"}:
+                pass  # a sign, and nothing more: no frame is done by it
             case {"event": "joined", "number": int(number), "obstacle": str(obstacle)}:
                 if number in self._joining:
                     self._end_joining(self._joining.pop(number), obstacle)
@@ -310,8 +312,8 @@ class Engine:
             num_lost_before=self._verdicts.num_workers_lost,
         )
         what = task_order(task, trouble.aside if is_alone else None)
-        common = {"token": self._token, "work": self._work_json, "idle_seconds": self._waits.idle_seconds}
-        order = {**common, "number": flight.number, **what}
+        waits = {"idle_seconds": self._waits.idle_seconds, "sign_seconds": self._waits.sign_seconds}
+        order = {"token": self._token, "work": self._work_json, **waits, "number": flight.number, **what}
         self._flights[flight.number] = worker.flights[flight.number] = flight
         flight.handle = self._cluster().submit("perform", encode(order), worker.address, flight.number)
 
@@ -386,8 +388,7 @@ class Engine:
         if not self._flights and not self._joining:
             self._last_sign = max(self._last_sign, self._without_since)
             return
-        limit = max(self._waits.silence_seconds, 2 * (self._work.stall_seconds or 0))
         silence = time.monotonic() - self._last_sign
-        if silence > limit:
+        if silence > self._waits.silence_seconds:
             _log.warning("%s is stuck: %s", self._cluster().name, self._cluster().dump())
             raise EngineLostError(f"{self._cluster().name} has done nothing for {silence:.0f} s")

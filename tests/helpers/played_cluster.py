@@ -135,6 +135,7 @@ class Course:
         *,
         waits: Waits = WAITS,
         stop: threading.Event | None = None,
+        progress: Callable[[int], None] = lambda _num: None,
     ) -> None:
         self.notes: list[str] = []
         self.done: list[Done] = []
@@ -147,7 +148,7 @@ class Course:
             {},
             stop=stop or threading.Event(),
             abort=threading.Event(),
-            progress=lambda _num: None,
+            progress=progress,
             note=self.notes.append,
         )
         try:
