@@ -10,6 +10,7 @@ has the cluster to itself.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import queue
 import secrets
@@ -22,6 +23,7 @@ from flowprep.childprocess import Task, Work
 from flowprep.cluster.census import Census
 from flowprep.cluster.flights import NUM_AHEAD, Connection, EngineLostError, Flight, Trouble, Worker, error_of
 from flowprep.cluster.orders import decode, done_from_json, encode, task_order, work_to_json
+from flowprep.cluster.sightings import NUM_CANDIDATES, Sightings
 from flowprep.cluster.verdicts import Verdicts
 from flowprep.cluster.waits import Waits
 from flowprep.errors import RunStoppedError
@@ -58,7 +60,7 @@ class Engine:
         self._introduction = introduction
         self._work_json = work_to_json(work)
         self._stop, self._abort, self._progress, self._note = stop, abort, progress, note
-        self._verdicts = Verdicts(work, publisher, note)
+        self._publisher = publisher
         self._unseen: list[tuple[float, Flight, Done]] = []
         self._obstacles: dict[str, str] = {}
         self._num_sent = 0
@@ -77,7 +79,10 @@ class Engine:
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Done]:
         """Do the tasks and yield each as it ends. Raises RunStoppedError, and what workers say of the whole run."""
-        self._tasks, self._is_listed = iter(tasks), False
+        first = [*itertools.islice(tasks := iter(tasks), NUM_CANDIDATES)]
+        self._sightings = Sightings(self._work.videos, first)
+        self._verdicts = Verdicts(self._work, self._publisher, self._sightings, self._note)
+        self._tasks, self._is_listed = itertools.chain(first, tasks), False
         num_failures = 0
         while True:
             num_done = 0
@@ -224,10 +229,14 @@ class Engine:
             about = f" ({'; '.join(absent)})" if absent else ""
             self._note(f"{self._cluster().name} has no worker that can work; waiting for one{about}")
 
-    def _ask_to_join(self, worker: Worker) -> None:
-        number = self._number()
-        self._joining[number] = worker
-        order = {"token": self._token, "number": number, "work": self._work_json, **self._introduction}
+    def _ask_to_join(self, worker: Worker, missed: Task | None = None) -> None:
+        """See whether it can work for the run; again, where it has `missed` a video that is there."""
+        self._drop(worker)
+        number, worker.state = self._number(), "joining"
+        self._joining = {key: one for key, one in self._joining.items() if one is not worker} | {number: worker}
+        shown = [*([] if missed is None else self._sightings.one(missed)), *self._sightings.shown()]
+        order = {"token": self._token, "number": number, "work": self._work_json, "shown": shown}
+        order.update(self._introduction)
         worker.handle = self._cluster().submit("join", encode(order), worker.address, number)
 
     def _end_joining(self, worker: Worker, obstacle: str) -> None:
@@ -236,6 +245,7 @@ class Engine:
             self._refuse(worker, obstacle)
         else:
             worker.state = "ready"
+            self._obstacles.pop(worker.address, None)
             self._last_sign = self._without_since = time.monotonic()
 
     def _refuse(self, worker: Worker, obstacle: str) -> None:
@@ -369,12 +379,24 @@ class Engine:
 
     def _settle(self, flight: Flight, done: Done, deadline: float) -> None:
         """A worker says that a video is done. Only the disk can tell, and that may take a moment to do so."""
-        if not self._verdicts.confirm(flight, done):
-            if time.monotonic() < deadline:
-                self._unseen.append((deadline, flight, done))
-                return
+        if self._verdicts.is_doubtful(flight, done.row):
+            self._verdicts.missed(flight)
+            if flight.worker.state == "ready":
+                self._ask_to_join(flight.worker, flight.task)
+        elif self._verdicts.confirm(flight, done):
+            self._ask_again(flight, done)
+        elif time.monotonic() < deadline:
+            self._unseen.append((deadline, flight, done))
+        else:
             self._note(f"{flight.task.video.id}: its worker has published it, but it is not there; it is done again")
             self._take_back(flight, "not_seen", is_lost=True)
+
+    def _ask_again(self, flight: Flight, done: Done) -> None:
+        """Workers that have missed a video which others miss too are as good as those, if they see the first ones."""
+        if self._sightings.contradict(flight.task, done.row):
+            for worker in flight.trouble.missed_by:
+                if worker.state != "ready" and self._workers.get(worker.address) is worker:
+                    self._ask_to_join(worker)
 
     def _take_back(self, flight: Flight, outcome: str, *, is_lost: bool) -> None:
         """A worker has not brought a video to its end."""

@@ -53,18 +53,17 @@ class Connection(Protocol):
 
 @dataclass(slots=True)
 class Trouble:
-    """What a video has been through: attempts that count as such, workers that died with it, and how it was alone."""
+    """What a video has been through: attempts that count as such, workers that died with it, and how it was alone.
+
+    `missed_by` are workers that did not find its file, although that is seen from here.
+    """
 
     attempts: list[Attempt] = field(default_factory=list)
     num_lost: int = 0
     num_lost_alone: int = 0
     num_inconclusive: int = 0
     aside: Attempt | None = None
-
-    @property
-    def is_any(self) -> bool:
-        """True if there is anything to remember."""
-        return bool(self.attempts) or self.aside is not None
+    missed_by: list[Worker] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)

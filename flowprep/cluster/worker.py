@@ -19,6 +19,7 @@ from typing import Any, final
 from flowprep import __version__, commit, journal
 from flowprep.childprocess import Work
 from flowprep.cluster.orders import decode, done_to_json, encode, task_from_json, work_from_json
+from flowprep.cluster.sightings import not_seen
 from flowprep.config import ALGORITHMS
 from flowprep.device.process import Device
 from flowprep.errors import BackendUnavailableError, CannotWorkError, FlowprepError, SettingsError
@@ -99,10 +100,14 @@ def _obstacle(order: dict[str, Any]) -> str:
     if different:
         return f"it has {'; '.join(different)}: bytes may differ; install the same there"
     work = work_from_json(order["work"])
-    if not _sees(Path(order["probe"]), order["secret"], order["visible_seconds"]):
+    deadline = time.monotonic() + order["visible_seconds"]
+    if not _until(deadline, lambda: _has(Path(order["probe"]), order["secret"])):
         return f"it does not see the store {work.out}; mount the shared disk there"
     if not work.videos.is_dir():
         return f"it does not see the videos {work.videos}; mount the shared disk there"
+    if not _until(deadline, lambda: not not_seen(work.videos, order["shown"])):
+        what = not_seen(work.videos, order["shown"])
+        return f"it does not see the videos {work.videos}: {what}; mount the same disk there"
     try:
         open_publisher(work.out, work.settings, durability=work.durability)
     except SettingsError as error:
@@ -110,16 +115,20 @@ def _obstacle(order: dict[str, Any]) -> str:
     return ""
 
 
-def _sees(path: Path, secret: str, seconds: float) -> bool:
-    """True if the file has that content, perhaps only when a network disk has heard of it."""
-    deadline = time.monotonic() + seconds
-    while True:
-        with contextlib.suppress(OSError, ValueError):
-            if path.read_text("ascii") == secret:
-                return True
+def _until(deadline: float, look: Callable[[], bool]) -> bool:
+    """True if a look succeeds, perhaps only when a network disk has heard of what is looked for."""
+    while not look():
         if time.monotonic() > deadline:
             return False
         time.sleep(_LOOK_SECONDS)
+    return True
+
+
+def _has(path: Path, secret: str) -> bool:
+    """True if the file has that content."""
+    with contextlib.suppress(OSError, ValueError):
+        return path.read_text("ascii") == secret
+    return False
 
 
 # -- working -----------------------------------------------------------------------------------------------------------
@@ -141,7 +150,7 @@ def _teller(token: str) -> Callable[[dict[str, Any]], None]:
 class _Signs:
     """Reports frames that are done, not more often than a driver needs for its display and to see that work goes on.
 
-    Where there are none for `sign_seconds`, as in a video that hangs, it says that its child is still within its limits.
+    Where there are none for `sign_seconds`, as in a video that hangs, it says that its child is within its limits.
     """
 
     def __init__(self, tell: Callable[[dict[str, Any]], None], sign_seconds: float) -> None:

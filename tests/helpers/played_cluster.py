@@ -47,6 +47,8 @@ class Played:
         self.name = "the played cluster"
         self.num_expected = 0
         self.left: set[str] = set()
+        self.joined: list[str] = []
+        self.missed: dict[str, set[str]] = {}  # files that workers do not see
 
     def connect(self, token: str, events: Events) -> Played:
         self.events, self.held = events, {}
@@ -65,7 +67,10 @@ class Played:
     def submit(self, function: str, order: str, worker: str, number: int) -> object:
         message = decode(order)
         if function == "join":
-            self.say(event="joined", number=number, obstacle=self.refusals.get(worker, ""))
+            self.joined.append(worker)
+            missed = [video["path"] for video in message["shown"] if video["path"] in self.missed.get(worker, ())]
+            obstacle = f"it does not see {missed[0]}" if missed else self.refusals.get(worker, "")
+            self.say(event="joined", number=number, obstacle=obstacle)
             return number
         self.held.setdefault(worker, set()).add(number)
         self.largest[worker] = max(self.largest.get(worker, 0), len(self.held[worker]))
@@ -94,7 +99,8 @@ class Played:
         """What a worker does: it begins, publishes, reports."""
         task = task_from_json(order["task"])
         self.say(event="begun", number=order["number"])
-        row = Row.unstored(task.video, State.FAILED, Reason("empty"))
+        is_missed = task.video.path in self.missed.get(worker, ())
+        row = Row.unstored(task.video, State.FAILED, Reason("missing" if is_missed else "empty"))
         if publish:
             row = self.publisher.publish_row(row, task.list_index)
         if report:

@@ -1,0 +1,135 @@
+"""Nodes of a cluster that do not see what the driver sees, or cannot write: they cost no video anything."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.played_cluster import WAITS, Course, Played, all_of
+
+from flowprep import __version__, journal
+from flowprep.childprocess import Work
+from flowprep.cluster import worker
+from flowprep.cluster.orders import decode, encode
+from flowprep.cluster.sightings import not_seen
+from flowprep.config import ALGORITHMS, ExtractSettings, FlowSettings
+from flowprep.errors import RunStoppedError
+
+PATIENT = dataclasses.replace(WAITS, workers_seconds=60, silence_seconds=20)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Work:
+    """Four videos, v0 to v3, are there."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for number in range(4):
+        (videos / f"v{number}.avi").write_bytes(bytes(100 + number))
+    settings = ExtractSettings(flow=FlowSettings(backend="dis"))
+    return Work(videos=videos, out=tmp_path / "out", settings=settings, durability="fast")
+
+
+def paths(*numbers: int) -> set[str]:
+    return {f"v{number}.avi" for number in numbers}
+
+
+def reasons_of(course: Course) -> dict[str, str]:
+    return {done.row.id: done.row.reasons[0].code for done in course.done}
+
+
+def test_a_node_without_the_videos_is_refused_before_it_gets_one(work: Work) -> None:
+    played = Played(work)
+    played.missed = {"w1": paths(0, 1, 2, 3)}
+    course = Course(work, played, 4, waits=PATIENT)
+    assert (course.error, course.ids) == (None, all_of(4))
+    assert course.notes == ["worker w1 is not used: it does not see v0.avi"]
+    assert {worker for worker, _ in played.performed} == {"w2"}
+
+
+def test_what_one_node_misses_another_one_does(work: Work) -> None:
+    """Its disk is gone in the middle of the run, or it lacks one of several."""
+    played = Played(work)
+    played.missed = {"w2": paths(3)}  # which it gets, and was not among the first that it is shown
+    course = Course(work, played, 4, waits=PATIENT)
+    assert (course.error, course.ids) == (None, all_of(4))
+    assert reasons_of(course) == dict.fromkeys(all_of(4), "empty")
+    assert course.notes == ["worker w2 is not used: it does not see v3.avi"]
+    (late,) = [done for done in course.done if done.row.id == "v3"]
+    assert [attempt.outcome for attempt in late.attempts] == ["missing", "failed"]
+
+
+def test_what_two_nodes_miss_is_missing_and_both_go_on(work: Work) -> None:
+    """A file that only the driver sees, as by a link into its home, costs no worker its place."""
+    played = Played(work, threads={"w1": 1, "w2": 1, "w3": 1})
+    played.missed = dict.fromkeys(("w1", "w2", "w3"), paths(3))
+    course = Course(work, played, 40, waits=PATIENT)
+    assert (course.error, course.ids) == (None, all_of(40))
+    assert reasons_of(course)["v3"] == "missing"
+    (first,) = [note for note in course.notes if "is not used" in note]
+    refused = first.split()[1]
+    asked_again = played.joined.count(refused)
+    assert asked_again == 3
+
+
+def test_a_video_that_is_missing_indeed_is_missing_at_once(work: Work) -> None:
+    played = Played(work)
+    played.missed = dict.fromkeys(("w1", "w2"), paths(7, 8))
+    course = Course(work, played, 9)
+    assert (course.error, course.ids, course.notes) == (None, all_of(9), [])
+    assert [video for video, code in reasons_of(course).items() if code == "missing"] in (["v7", "v8"], ["v8", "v7"])
+    assert len(played.performed) == 9
+
+
+def test_a_cluster_of_which_no_node_sees_a_video_ends_with_that(work: Work) -> None:
+    played = Played(work, threads={"w1": 1})
+    played.missed = {"w1": paths(2, 3)}
+    course = Course(work, played, 4, waits=PATIENT)
+    assert isinstance(course.error, RunStoppedError)
+    assert "w1 is refused: it does not see v2.avi" in str(course.error)
+    assert played.performed == []
+
+
+def test_an_empty_mount_point_is_no_folder_of_videos(
+    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[dict[str, Any]] = []
+    monkeypatch.setattr(worker, "_teller", lambda _token: said.append)
+    orders: list[str] = []
+
+    class Asking(Played):
+        def submit(self, function: str, order: str, worker: str, number: int) -> object:
+            if function == "join":
+                orders.append(order)
+            return super().submit(function, order, worker, number)
+
+    probe = tmp_path / "probe"
+    probe.write_text("secret")
+    Course(work, Asking(work, threads={"w1": 1}), 4)
+    order = decode(orders[0]) | {
+        "version": __version__,
+        "algorithms": dict(ALGORITHMS),
+        "versions": journal.versions(),
+        "probe": str(probe),
+        "secret": "secret",
+        "visible_seconds": 0.1,
+    }
+    worker.join(encode(order))
+    assert said[-1]["obstacle"] == ""
+    for path in work.videos.iterdir():
+        path.unlink()
+    worker.join(encode(order))
+    folder = work.videos
+    assert said[-1]["obstacle"] == (
+        f"it does not see the videos {folder}: {folder}/v0.avi is not there; mount the same disk there"
+    )
+
+
+def test_an_older_copy_of_the_videos_is_noticed(work: Work) -> None:
+    shown = [{"path": "v0.avi", "bytes": 100}, {"path": "v1.avi", "bytes": 101}]
+    assert not_seen(work.videos, shown) == ""
+    (work.videos / "v0.avi").write_bytes(bytes(200))  # is still being written
+    assert not_seen(work.videos, shown) == ""
+    (work.videos / "v1.avi").write_bytes(bytes(3))
+    assert not_seen(work.videos, shown) == f"{work.videos}/v1.avi has 3 bytes there and 101 for the run"
