@@ -21,17 +21,26 @@ from typing import Any, TypeAlias, final
 
 from flowprep.childprocess import Task, Work
 from flowprep.cluster.census import Census
-from flowprep.cluster.flights import NUM_AHEAD, Connection, EngineLostError, Flight, Trouble, Worker, error_of
+from flowprep.cluster.flights import (
+    MAX_FAILED,
+    NUM_AHEAD,
+    Connection,
+    EngineLostError,
+    Flight,
+    Trouble,
+    Worker,
+    error_of,
+    to_move,
+)
 from flowprep.cluster.orders import decode, done_from_json, encode, task_order, work_to_json
 from flowprep.cluster.sightings import NUM_CANDIDATES, Sightings
 from flowprep.cluster.verdicts import Verdicts
 from flowprep.cluster.waits import Waits
-from flowprep.errors import RunStoppedError
+from flowprep.errors import DiskFullError, FlowprepError, RunStoppedError, StoreError
 from flowprep.publisher import Publisher
 from flowprep.supervisor import Attempt, Done
 
 _log = logging.getLogger(__name__)
-_QUIET_SECONDS = 10.0  # without workers, before that is said
 _MAX_EVENTS = 1000  # at a time, between two looks at everything else
 
 Events: TypeAlias = "queue.SimpleQueue[tuple[Any, ...]]"
@@ -72,10 +81,9 @@ class Engine:
         self._workers: dict[str, Worker] = {}
         self._flights: dict[int, Flight] = {}
         self._joining: dict[int, Worker] = {}
-        self._last_sign = self._without_since = time.monotonic()
-        self._census = Census(self._waits, 0 if connection is None else connection.num_expected)
+        self._last_sign = time.monotonic()
+        self._census = Census(self._waits, connection, self._obstacles, self._note)
         self._next_poll = 0.0
-        self._is_told = False
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Done]:
         """Do the tasks and yield each as it ends. Raises RunStoppedError, and what workers say of the whole run."""
@@ -209,57 +217,29 @@ class Engine:
                 self._ask_to_join(worker)
             else:
                 self._workers[address].num_threads = num_threads
-        self._census.look(self._workers.values())
-        if ready:
-            self._without_since, self._is_told = time.monotonic(), False
-        elif not self._is_at_end():
-            self._wait_for_workers(time.monotonic() - self._without_since)
-
-    def _wait_for_workers(self, seconds: float) -> None:
-        absent = self._cluster().obstacles()
-        refused = [f"{address} is refused: {text}" for address, text in [*self._obstacles.items()][-3:]]
-        why = "; ".join([*refused, *absent])
-        if self._census.is_hopeless(self._workers.values()) or seconds > self._waits.workers_seconds:
-            raise RunStoppedError(
-                f"{self._cluster().name} has had no worker that can work for {seconds:.0f} s"
-                f"{': ' + why if why else ''}; what is finished is kept, run the same command again when there are some"
-            )
-        if seconds > min(_QUIET_SECONDS, self._waits.workers_seconds / 2) and not self._is_told:
-            self._is_told = True
-            about = f" ({'; '.join(absent)})" if absent else ""
-            self._note(f"{self._cluster().name} has no worker that can work; waiting for one{about}")
+        self._census.look(self._workers.values(), is_needed=not self._is_at_end())
 
     def _ask_to_join(self, worker: Worker, missed: Task | None = None) -> None:
         """See whether it can work for the run; again, where it has `missed` a video that is there."""
         self._drop(worker)
         number, worker.state = self._number(), "joining"
         self._joining = {key: one for key, one in self._joining.items() if one is not worker} | {number: worker}
-        shown = [*([] if missed is None else self._sightings.one(missed)), *self._sightings.shown()]
-        order = {"token": self._token, "number": number, "work": self._work_json, "shown": shown}
-        order.update(self._introduction)
+        common = {"token": self._token, "number": number, "work": self._work_json, **self._introduction}
+        order = {**common, "shown": self._sightings.shown(missed)}
         worker.handle = self._cluster().submit("join", encode(order), worker.address, number)
 
     def _end_joining(self, worker: Worker, obstacle: str) -> None:
         self._drop(worker)
         if obstacle:
-            self._refuse(worker, obstacle)
+            self._census.refuse(worker, obstacle)
         else:
             worker.state = "ready"
-            self._obstacles.pop(worker.address, None)
-            self._last_sign = self._without_since = time.monotonic()
-
-    def _refuse(self, worker: Worker, obstacle: str) -> None:
-        """It gets no more videos."""
-        if worker.state != "refused":
-            worker.state, worker.obstacle = "refused", obstacle
-            self._census.refuse()
-            if obstacle not in self._obstacles.values():
-                self._note(f"worker {worker.address} is not used: {obstacle}")
-            self._obstacles[worker.address] = obstacle
+            self._census.forget(worker)
+            self._last_sign = self._census.without_since = time.monotonic()
 
     def _lose(self, worker: Worker, *, has_left: bool) -> None:
         """A worker has gone, with what it had; if it `has_left` of itself, that is nobody's fault."""
-        self._obstacles.pop(worker.address, None)
+        self._census.forget(worker)
         self._joining = {number: one for number, one in self._joining.items() if one is not worker}
         self._drop(worker)
         for flight in [*worker.flights.values()]:
@@ -294,15 +274,7 @@ class Engine:
     def _end_game(self) -> None:
         """No video is left to be sent: idle workers take over what waits behind others; then come the suspects."""
         ready = [worker for worker in self._workers.values() if worker.state == "ready"]
-        idle = [worker for worker in ready if len(worker.flights) < worker.num_threads]
-        waiting = [
-            flight
-            for worker in ready
-            if len(worker.flights) > worker.num_threads
-            for flight in worker.waiting
-            if flight.seconds > self._waits.move_seconds
-        ]
-        for worker, flight in zip(idle, waiting, strict=False):
+        for worker, flight in to_move(ready, self._waits.move_seconds):
             self._forget(flight)
             self._send(flight.task, flight.trouble, worker)
         if self._verdicts.suspects and ready and not self._flights and not self._unseen:
@@ -356,10 +328,10 @@ class Engine:
                 flight.trouble.aside = Attempt(**attempt)
                 self._verdicts.suspects.append((flight.task, flight.trouble))
             case {"event": "unable", "error": str(reason)}:
-                self._refuse(flight.worker, reason)
+                self._census.refuse(flight.worker, reason)
                 self._take_back(flight, "worker_lost", is_lost=False)
             case {"event": "error", "kind": str(kind), "error": str(text)}:
-                raise error_of(kind, text)
+                self._fail(flight, error_of(kind, text))
             case None if "KilledWorker" in error:  # a scheduler that gives up sooner than ours
                 self._poll()  # which finds the worker gone, and takes back what it had
                 if flight.number in self._flights:
@@ -367,10 +339,22 @@ class Engine:
             case None if error:
                 _log.debug("%s: %s", flight.task.video.id, error)
                 if "Cancelled" not in error:
-                    self._refuse(flight.worker, error)
+                    self._census.refuse(flight.worker, error)
                 self._take_back(flight, "worker_lost", is_lost=False)
             case _:  # aborted, or its report has been lost
                 self._take_back(flight, "worker_lost", is_lost=False)
+
+    def _fail(self, flight: Flight, error: FlowprepError) -> None:
+        """A worker cannot write, for a reason that is its own unless others, or others with this video, say so too."""
+        worker, trouble = flight.worker, flight.trouble
+        trouble.num_failed += 1
+        is_general = worker.state != "refused" and self._census.fail(self._workers.values())
+        if isinstance(error, DiskFullError | StoreError) or is_general or trouble.num_failed >= MAX_FAILED:
+            raise error
+        self._census.refuse(worker, str(error))
+        self._take_back(flight, "worker_failed", is_lost=False)
+        for waiting in worker.waiting:
+            self._take_back(waiting, "worker_failed", is_lost=False)
 
     def _look_for_unseen(self) -> None:
         unseen, self._unseen = self._unseen, []
@@ -384,6 +368,7 @@ class Engine:
             if flight.worker.state == "ready":
                 self._ask_to_join(flight.worker, flight.task)
         elif self._verdicts.confirm(flight, done):
+            self._census.succeed()
             self._ask_again(flight, done)
         elif time.monotonic() < deadline:
             self._unseen.append((deadline, flight, done))
@@ -408,7 +393,7 @@ class Engine:
     def _watch(self) -> None:
         """A cluster that is stuck looks idle, not broken."""
         if not self._flights and not self._joining:
-            self._last_sign = max(self._last_sign, self._without_since)
+            self._last_sign = max(self._last_sign, self._census.without_since)
             return
         silence = time.monotonic() - self._last_sign
         if silence > self._waits.silence_seconds:

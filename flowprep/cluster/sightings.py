@@ -29,18 +29,13 @@ class Sightings:
     def __init__(self, folder: Path, candidates: Sequence[Task]) -> None:
         self._folder, self._candidates = folder, candidates
 
-    def shown(self) -> list[dict[str, Any]]:
-        """Path and bytes of some videos that are seen now."""
+    def shown(self, first: Task | None = None) -> list[dict[str, Any]]:
+        """Path and bytes of some videos that are seen now, and of a certain one `first`."""
         found: list[dict[str, Any]] = []
-        for task in self._candidates:
+        for task in (*([] if first is None else [first]), *self._candidates):
             if len(found) < _NUM_SHOWN and (num_bytes := _num_bytes(self._folder / task.video.path)):
                 found.append({"path": task.video.path, "bytes": num_bytes})
         return found
-
-    def one(self, task: Task) -> list[dict[str, Any]]:
-        """The same of one video."""
-        num_bytes = _num_bytes(self._folder / task.video.path)
-        return [{"path": task.video.path, "bytes": num_bytes}] if num_bytes else []
 
     def contradict(self, task: Task, row: Row) -> bool:
         """True if a video is called missing that can be opened here. A mere status may be one that is remembered."""

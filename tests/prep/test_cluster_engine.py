@@ -22,7 +22,7 @@ from flowprep.cluster.flights import EngineLostError
 from flowprep.cluster.orders import encode, task_from_json, task_to_json, work_from_json
 from flowprep.cluster.orders import work_to_json as to_json
 from flowprep.config import ExtractSettings, FlowSettings
-from flowprep.errors import RunStoppedError, StoreError
+from flowprep.errors import DiskFullError, RunStoppedError, StoreError
 from flowprep.publisher import open_publisher
 from flowprep.records import Reason, Segment, State, Video
 from flowprep.supervisor import Done
@@ -173,7 +173,7 @@ def test_what_is_known_of_workers_that_do_not_come_is_said(work: Work) -> None:
     assert ": no worker of jobs 7, 8 has joined; what is finished is kept" in str(course.error)
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("RunStoppedError", RunStoppedError), ("StoreError", StoreError)])
+@pytest.mark.parametrize(("kind", "expected"), [("DiskFullError", DiskFullError), ("StoreError", StoreError)])
 def test_what_concerns_the_whole_run_ends_it(work: Work, kind: str, expected: type[Exception]) -> None:
     played = Played(work)
 

@@ -133,3 +133,52 @@ def test_an_older_copy_of_the_videos_is_noticed(work: Work) -> None:
     assert not_seen(work.videos, shown) == ""
     (work.videos / "v1.avi").write_bytes(bytes(3))
     assert not_seen(work.videos, shown) == f"{work.videos}/v1.avi has 3 bytes there and 101 for the run"
+
+
+def failing_on(*workers: str, video: str = "", text: str = "Stale file handle") -> Any:
+    """Workers that cannot write, or none that has a certain video can."""
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        if worker in workers or order["task"]["video"]["id"] == video:
+            cluster.say(event="begun", number=order["number"])
+            cluster.say(event="error", number=order["number"], kind="RunStoppedError", error=f"/store: {text}")
+            cluster.end(order["number"])
+        else:
+            cluster.do(worker, order)
+
+    return act
+
+
+def test_a_node_that_cannot_write_is_not_used_and_costs_nothing_else(work: Work) -> None:
+    played = Played(work, threads={f"w{number}": 1 for number in range(20)})
+    played.act = failing_on("w7")
+    course = Course(work, played, 60)
+    assert (course.error, course.ids) == (None, all_of(60))
+    assert course.notes == ["worker w7 is not used: /store: Stale file handle"]
+    assert len([None for worker, _ in played.performed if worker == "w7"]) == 2  # what it had got at first
+    assert sorted({attempt.outcome for done in course.done for attempt in done.attempts}) == ["failed", "worker_failed"]
+
+
+def test_where_all_nodes_cannot_write_the_run_ends_at_once(work: Work) -> None:
+    played = Played(work, threads={f"w{number}": 1 for number in range(8)})
+    played.act = failing_on(*played.threads)
+    course = Course(work, played, 60, waits=PATIENT)
+    assert (type(course.error), str(course.error)) == (RunStoppedError, "/store: Stale file handle")
+    assert len({note for note in course.notes if "is not used" in note}) == 1
+
+
+def test_where_both_of_two_nodes_cannot_write_the_run_ends_with_their_words(work: Work) -> None:
+    played = Played(work)
+    played.act = failing_on("w1", "w2")
+    course = Course(work, played, 9, waits=PATIENT)
+    assert isinstance(course.error, RunStoppedError)
+    assert "w2 is refused: /store: Stale file handle" in str(course.error)
+
+
+def test_a_video_that_nobody_can_store_costs_three_workers_their_place_at_most(work: Work) -> None:
+    """As where the disk fails at the place of that one: the run says so, as one on a single machine does."""
+    played = Played(work, threads={f"w{number}": 1 for number in range(20)})
+    played.act = failing_on(video="v5", text="Input/output error")
+    course = Course(work, played, 60)
+    assert str(course.error) == "/store: Input/output error"
+    assert len({worker for worker, video in played.performed if video == "v5"}) == 3
