@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.media import moving_frames, write_video
 from helpers.played_cluster import WAITS, Course, Played, all_of
 
-from flowprep import __version__, journal
-from flowprep.childprocess import Work
+from flowprep import __version__, child, journal
+from flowprep.childprocess import Task, Work
 from flowprep.cluster import worker
 from flowprep.cluster.orders import decode, encode
 from flowprep.cluster.sightings import not_seen
-from flowprep.config import ALGORITHMS, ExtractSettings, FlowSettings
-from flowprep.errors import RunStoppedError
+from flowprep.config import ALGORITHMS, ExtractSettings, FlowSettings, RunSettings
+from flowprep.errors import DiskFullError, RunStoppedError
+from flowprep.publisher import open_publisher
+from flowprep.records import Video
+from flowprep.request import Request
+from flowprep.run import execute, record_list
+from flowprep.supervisor import Supervisor
 
+FAULTY_CHILD = Path(__file__).parents[1] / "helpers" / "faulty_child.py"
 PATIENT = dataclasses.replace(WAITS, workers_seconds=60, silence_seconds=20)
 
 
@@ -182,3 +191,32 @@ def test_a_video_that_nobody_can_store_costs_three_workers_their_place_at_most(w
     course = Course(work, played, 60)
     assert str(course.error) == "/store: Input/output error"
     assert len({worker for worker, video in played.performed if video == "v5"}) == 3
+
+
+def test_a_part_stops_on_a_node_where_nothing_is_mounted(work: Work) -> None:
+    """With what the list of all parts knows of sizes; and a list of nothing but missing videos is no reason."""
+    request = Request(videos=work.videos, out=work.out, settings=work.settings)
+    record_list(request)
+    for path in work.videos.iterdir():
+        path.unlink()
+    part = dataclasses.replace(request, run=RunSettings(part="2/2", jobs=1))
+    for _ in range(2):
+        with pytest.raises(
+            RunStoppedError, match=r"videos has no files on .*, but the list has v2.avi in it \(102 byt"
+        ):
+            execute(part)
+        (work.videos).rmdir() if work.videos.exists() else None
+    assert [*(work.out / ".flowprep").glob("commits/*/*")] == []
+
+
+def test_a_disk_that_a_child_finds_full_is_called_full(
+    work: Work, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All workers write to the same disk, so that this one ends the run."""
+    write_video(work.videos / "full.avi", moving_frames(3, 64, 48))
+    monkeypatch.setattr(child, "COMMAND", (sys.executable, str(FAULTY_CHILD)))
+    open_publisher(work.out, work.settings, durability="fast")
+    supervisor = Supervisor(work, threading.Event(), lambda _num: None)
+    with pytest.raises(DiskFullError, match="the disk of .* is full"):
+        supervisor.perform(Task(list_index=0, video=Video(id="full", path="full.avi")))
+    assert issubclass(DiskFullError, RunStoppedError)
