@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Collection
 from typing import final
 
-from flowprep.cluster.flights import Connection, Worker
+from flowprep.cluster.flights import Connection, Flight, Worker
 from flowprep.cluster.waits import Waits
-from flowprep.errors import RunStoppedError
+from flowprep.errors import DiskFullError, FlowprepError, RunStoppedError, StoreError
 
 _QUIET_SECONDS = 10.0  # without workers, before that is said
-_MIN_FAILED = 3  # that fail one after another, before that may be more than a matter of single nodes
+_MIN_FAILED = 3  # workers one after another, before that may be more than a matter of single nodes
+_MAX_FAILED = 3  # workers with the same video in hand
 
 
 @final
@@ -78,10 +79,16 @@ class Census:
         """It is not refused any more, or not there."""
         self._obstacles.pop(worker.address, None)
 
-    def fail(self, workers: Collection[Worker]) -> bool:
-        """Another one cannot write; True if so many say so, with nothing done in between, that it is not for theirs."""
-        self._num_failed += 1
-        return self._num_failed >= max(_MIN_FAILED, len(workers) / 2)
+    def is_general(self, flight: Flight, error: FlowprepError, workers: Collection[Worker]) -> bool:
+        """True if a worker that cannot write tells of more than its own node.
+
+        That is so of a full disk and a damaged store, where many workers say so with nothing done in between, and where
+        several do with the same video in hand.
+        """
+        flight.trouble.num_failed += 1
+        self._num_failed += flight.worker.state != "refused"  # else its error is no news
+        is_many = self._num_failed >= max(_MIN_FAILED, len(workers) / 2)
+        return isinstance(error, DiskFullError | StoreError) or is_many or flight.trouble.num_failed >= _MAX_FAILED
 
     def succeed(self) -> None:
         """A video is done: the disk works."""

@@ -22,7 +22,6 @@ from typing import Any, TypeAlias, final
 from flowprep.childprocess import Task, Work
 from flowprep.cluster.census import Census
 from flowprep.cluster.flights import (
-    MAX_FAILED,
     NUM_AHEAD,
     Connection,
     EngineLostError,
@@ -36,8 +35,9 @@ from flowprep.cluster.orders import decode, done_from_json, encode, task_order, 
 from flowprep.cluster.sightings import NUM_CANDIDATES, Sightings
 from flowprep.cluster.verdicts import Verdicts
 from flowprep.cluster.waits import Waits
-from flowprep.errors import DiskFullError, FlowprepError, RunStoppedError, StoreError
+from flowprep.errors import FlowprepError, RunStoppedError
 from flowprep.publisher import Publisher
+from flowprep.stores.freshness import open_folders_of
 from flowprep.supervisor import Attempt, Done
 
 _log = logging.getLogger(__name__)
@@ -65,11 +65,10 @@ class Engine:
         progress: Callable[[int], None],
         note: Callable[[str], None],
     ) -> None:
-        self._work, self._connect, self._waits = work, connect, waits
+        self._work, self._publisher, self._connect, self._waits = work, publisher, connect, waits
         self._introduction = introduction
         self._work_json = work_to_json(work)
         self._stop, self._abort, self._progress, self._note = stop, abort, progress, note
-        self._publisher = publisher
         self._unseen: list[tuple[float, Flight, Done]] = []
         self._obstacles: dict[str, str] = {}
         self._num_sent = 0
@@ -145,13 +144,13 @@ class Engine:
         while not self._abort.is_set():
             if time.monotonic() >= self._next_poll:
                 self._poll()
+                self._look_for_unseen()
                 self._next_poll = time.monotonic() + self._waits.poll_seconds
             self._fill()
             yield from self._emptied()
             if self._is_at_end():
                 return
             self._listen()
-            self._look_for_unseen()
             self._watch()
             yield from self._emptied()
 
@@ -345,19 +344,19 @@ class Engine:
                 self._take_back(flight, "worker_lost", is_lost=False)
 
     def _fail(self, flight: Flight, error: FlowprepError) -> None:
-        """A worker cannot write, for a reason that is its own unless others, or others with this video, say so too."""
-        worker, trouble = flight.worker, flight.trouble
-        trouble.num_failed += 1
-        is_general = worker.state != "refused" and self._census.fail(self._workers.values())
-        if isinstance(error, DiskFullError | StoreError) or is_general or trouble.num_failed >= MAX_FAILED:
+        """A worker cannot write: all, or it alone?"""
+        if self._census.is_general(flight, error, self._workers.values()):
             raise error
-        self._census.refuse(worker, str(error))
+        self._census.refuse(flight.worker, str(error))
         self._take_back(flight, "worker_failed", is_lost=False)
-        for waiting in worker.waiting:
+        for waiting in flight.worker.waiting:
             self._take_back(waiting, "worker_failed", is_lost=False)
 
     def _look_for_unseen(self) -> None:
+        """Once a poll, since each look goes to the disk; as in Note [a name that is not seen yet] of `unseen`."""
         unseen, self._unseen = self._unseen, []
+        if unseen:
+            open_folders_of(self._work.out, [flight.task.video.id for _, flight, _ in unseen])
         for deadline, flight, done in unseen:
             self._settle(flight, done, deadline)
 

@@ -16,10 +16,6 @@ NUM_AHEAD = 2
 """Videos a thread of a worker: one in work, and one that waits there so that the thread never does."""
 
 
-MAX_FAILED = 3
-"""Workers that may fail to write with the same video in hand: then it is not for their sake."""
-
-
 class EngineLostError(Exception):
     """The scheduler does not answer, or the cluster is stuck. Says nothing about any video."""
 

@@ -17,6 +17,7 @@ from flowprep import source
 from flowprep.childprocess import Task
 from flowprep.errors import VideoError
 from flowprep.records import Row
+from flowprep.stores.freshness import open_folder
 
 NUM_CANDIDATES = 100
 _NUM_SHOWN = 3
@@ -53,8 +54,7 @@ def not_seen(folder: Path, shown: Sequence[dict[str, Any]]) -> str:
     """
     for video in shown:
         path = folder / video["path"]
-        with contextlib.suppress(OSError, ValueError):  # a folder that is opened is asked for anew on NFS
-            os.close(os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        open_folder(path.parent)
         if (num_bytes := _num_bytes(path)) == 0:
             return f"{path} is not there"
         if num_bytes < video["bytes"]:

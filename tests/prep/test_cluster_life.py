@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,13 @@ from helpers.played_cluster import WAITS, Course, Played, all_of
 from flowprep import child
 from flowprep.childprocess import Work
 from flowprep.cluster import worker
+from flowprep.cluster.flights import Flight
 from flowprep.cluster.orders import encode
+from flowprep.cluster.verdicts import Verdicts
 from flowprep.config import ExtractSettings, FlowSettings
 from flowprep.records import Reason, State
+from flowprep.stores import freshness
+from flowprep.supervisor import Done
 
 HANGING = """
 import sys, time
@@ -115,3 +120,47 @@ def test_a_worker_that_is_frozen_gives_no_sign_of_life(work: Work) -> None:
     course = Course(work, played, 1)
     assert "has done nothing for" in str(course.error)
     assert played.num_connections == 4
+
+
+def test_what_is_not_seen_yet_is_looked_for_at_each_poll_alone(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much is reported meanwhile: many workers do so a thousand times a second, and each look goes to the disk.
+
+    Each folder is opened for it, without which a network disk goes on to say what it said before.
+    """
+    played = Played(work)
+    opened: list[Path] = []
+    looks: Counter[int] = Counter()
+    num_polls, num_late = 0, 5
+    confirm, over = Verdicts.confirm, threading.Event()
+
+    def seen_late(self: Verdicts, flight: Flight, done: Done) -> bool:
+        looks[flight.number] += 1
+        is_seen = flight.task.list_index >= num_late or flight.seconds > 0.4
+        return is_seen and confirm(self, flight, done)
+
+    def polled() -> dict[str, int]:
+        nonlocal num_polls
+        num_polls += 1
+        return dict(played.threads)
+
+    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
+        cluster.do(worker, order)
+        if order["task"]["list_index"] == 0:
+            crowd.start()
+
+    def talk() -> None:
+        while not over.wait(0.0005):
+            played.say(event="frames", num=1)
+
+    crowd = threading.Thread(target=talk)
+    monkeypatch.setattr(Verdicts, "confirm", seen_late)
+    monkeypatch.setattr(freshness, "open_folder", opened.append)
+    monkeypatch.setattr(played, "threads_of_workers", polled)
+    played.act = act
+    course = Course(work, played, 20, waits=dataclasses.replace(WAITS, poll_seconds=0.1, visible_seconds=20))
+    over.set()
+    crowd.join()
+    assert (course.error, course.ids, course.notes) == (None, all_of(20), [])
+    assert max(looks.values()) > 1
+    assert looks.total() <= 20 + num_late * num_polls
+    assert work.out / ".flowprep" / "commits" in opened
