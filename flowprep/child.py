@@ -79,7 +79,13 @@ class _Child:
 
         from flowprep.config import ExtractSettings
         from flowprep.device.client import DeviceFlow
-        from flowprep.errors import BackendUnavailableError, DeviceLostError, FlowprepError, RunStoppedError
+        from flowprep.errors import (
+            BackendUnavailableError,
+            DeviceLostError,
+            DiskFullError,
+            FlowprepError,
+            RunStoppedError,
+        )
         from flowprep.flowstage import FlowStage, LocalFlow
         from flowprep.pipeline import extract_video, open_backend
         from flowprep.publisher import open_publisher
@@ -126,7 +132,7 @@ class _Child:
                 self._send({"event": "memory"})
                 return  # what is left of the heap is in pieces; the next video deserves a fresh one
             except RunStoppedError as error:
-                self._send({"event": "stopped", "error": str(error)})
+                self._send({"event": "stopped", "error": str(error), "is_full": isinstance(error, DiskFullError)})
                 return
             except FlowprepError as error:
                 self._send({"event": "damaged", "error": str(error)})

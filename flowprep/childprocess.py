@@ -13,7 +13,7 @@ from typing import final
 
 from flowprep import child
 from flowprep.config import ExtractSettings
-from flowprep.errors import BackendUnavailableError, DeviceLostError, RunStoppedError, StoreError
+from flowprep.errors import BackendUnavailableError, DeviceLostError, DiskFullError, RunStoppedError, StoreError
 from flowprep.limits import Limits
 from flowprep.process import NONSENSE, START_SECONDS, LostError, SupervisedProcess
 from flowprep.records import Row, Video
@@ -55,8 +55,8 @@ class IdleDeathError(Exception):
 class ChildProcess(SupervisedProcess):
     """A running child. `build` is what computes flow, "" where a device does or none is stored."""
 
-    def __init__(self, work: Work, abort: threading.Event) -> None:
-        super().__init__(child.COMMAND, abort)
+    def __init__(self, work: Work, abort: threading.Event, waiting: Callable[[], None] = lambda: None) -> None:
+        super().__init__(child.COMMAND, abort, waiting)
         self._work = work
         self.build = ""
 
@@ -123,8 +123,8 @@ class ChildProcess(SupervisedProcess):
                     raise self.lost("memory", "there is not enough memory; raise --memory")
                 case {"event": "device_lost", "error": str(reason)}:
                     raise DeviceLostError(reason)
-                case {"event": "stopped", "error": str(reason)}:
-                    raise RunStoppedError(reason)
+                case {"event": "stopped", "error": str(reason), "is_full": bool(is_full)}:
+                    raise DiskFullError(reason) if is_full else RunStoppedError(reason)
                 case {"event": "damaged", "error": str(reason)}:
                     raise StoreError(reason)
                 case _:

@@ -31,7 +31,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from flowprep.errors import FlowprepError, RunStoppedError, StoreError, VideoError
+from flowprep.errors import DiskFullError, FlowprepError, RunStoppedError, StoreError, VideoError
 from flowprep.machine import file_system_seconds, is_running, pid_space
 from flowprep.records import canonical_json
 from flowprep.stores.places import aside_folder, staging_folder
@@ -311,7 +311,7 @@ def output_errors(out: Path, *, video: bool) -> Iterator[None]:
     """Turn errors of the output disk into ours.
 
     Raises:
-        RunStoppedError: the disk or quota is full; or, unless `video`, any other error.
+        RunStoppedError: the disk or quota is full (DiskFullError); or, unless `video`, any other error.
         VideoError: `io` (or `name_too_long`): as far as one can tell, the error concerns this video alone.
     """
     try:
@@ -321,7 +321,7 @@ def output_errors(out: Path, *, video: bool) -> Iterator[None]:
     except OSError as error:
         reason, number = error.strerror or str(error), error.errno
         if number in DISK_FULL:
-            raise RunStoppedError(
+            raise DiskFullError(
                 f"the disk of {out} is full ({_free_text(out)} free): {reason}; free some space and run again, "
                 "what is finished is kept"
             ) from error

@@ -81,6 +81,10 @@ class RunStoppedError(FlowprepError, OSError):
     exit_code = 3
 
 
+class DiskFullError(RunStoppedError):
+    """The disk or quota of the store is full: no machine can go on."""
+
+
 class CannotWorkError(RunStoppedError):
     """This machine cannot do the work: processes do not start here, or its device is broken. Another one might."""
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flowprep import wire
@@ -44,10 +44,15 @@ class LostError(Exception):
 
 
 class SupervisedProcess:
-    """A running process. When `abort` is set, waiting for it raises AbortedError."""
+    """A running process. When `abort` is set, waiting for it raises AbortedError.
 
-    def __init__(self, command: Sequence[str], abort: threading.Event) -> None:
-        self._abort = abort
+    `waiting` is called again and again while it is waited for, which is as long as it is within its limits.
+    """
+
+    def __init__(
+        self, command: Sequence[str], abort: threading.Event, waiting: Callable[[], None] = lambda: None
+    ) -> None:
+        self._abort, self._waiting = abort, waiting
         try:
             self._process = spawn([*command, str(os.getpid())])
         except OSError as error:
@@ -135,6 +140,7 @@ class SupervisedProcess:
             remaining = deadline - before
             if remaining <= 0:
                 raise self.lost("timeout", "it made no progress, or took longer than the limit")
+            self._waiting()
             for key, _ in self._selector.select(min(remaining, _POLL_SECONDS)):
                 if key.fileobj is self._process.stderr:
                     self._read_errors()

@@ -32,7 +32,7 @@ from flowprep.stores.places import id_hash
 from flowprep.stores.savedlist import SavedList, read_list
 from flowprep.summary import Counts, Summary, Tally, summarise
 from flowprep.supervisor import Done, event_of
-from flowprep.survey import sizes_of, survey
+from flowprep.survey import check_mounted, sizes_of, survey
 
 
 def extract(
@@ -249,6 +249,8 @@ class _Run:
     def do(self, started: float) -> Summary:
         """Do what is to be done, and end the list or part. `started` is when that began, by `time.perf_counter`."""
         commit.remove_leftovers(self._out)
+        if self._prepared.is_shared and (sizes := self._prepared.saved.num_bytes) is not None:
+            check_mounted(self._prepared.videos, sizes, self._indices, self._folder)
         todo = survey(
             self._publisher,
             self._prepared.videos,

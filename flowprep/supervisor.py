@@ -78,7 +78,8 @@ class SetAsideError(Exception):
 class Supervisor:
     """Does videos one after another in a child, which is started when it is first needed and replaced when it dies.
 
-    Where there is a `device`, that computes the flow. `progress` may be another one for each video.
+    Where there is a `device`, that computes the flow. `progress` may be another one for each video, and so may
+    `waiting`, which is called several times a second while a child is waited for: it is then within its limits.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Supervisor:
         self._work, self._abort, self.progress, self._device = work, abort, progress, device
         self._publisher = open_publisher(work.out, work.settings, durability=work.durability)
         self._child: ChildProcess | None = None
+        self.waiting: Callable[[], None] = lambda: None
 
     def perform(self, task: Task, *, aside: Attempt | None = None) -> Done:
         """One video, tried again where that may help. Its outcome is published when this returns.
@@ -170,7 +172,7 @@ class Supervisor:
             return self._child
         self._discard()
         for _ in range(_MAX_STARTS):
-            process = ChildProcess(self._work, self._abort)
+            process = ChildProcess(self._work, self._abort, lambda: self.waiting())
             try:
                 process.wait_until_ready()
             except IdleDeathError as error:

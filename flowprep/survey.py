@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from flowprep import source
+from flowprep.errors import RunStoppedError
 from flowprep.publisher import Publisher
 from flowprep.records import RETRIED_BY_DEFAULT, State, Video
 from flowprep.stores.finals import listed_failure
@@ -43,6 +45,28 @@ def survey(
 def sizes_of(videos: Iterable[Video], folder: Path) -> list[int]:
     """Bytes of each video's file; 0 where it will fail before it is opened."""
     return [_size_of(f"{folder}/{video.path}") if video.problem is None else 0 for video in videos]
+
+
+def check_mounted(videos: Sequence[Video], sizes: Sequence[int], indices: Iterable[int], folder: Path) -> None:
+    """Raise RunStoppedError where `folder` is empty or gone, although of `indices` some had `sizes` in bytes in it.
+
+    On a node where nothing is mounted at the mount point of the videos, every one of them would fail as missing.
+    """
+    expected = next((index for index in indices if sizes[index]), None)
+    if expected is None:
+        return
+    try:
+        with os.scandir(folder) as entries:
+            is_empty = next(entries, None) is None
+    except FileNotFoundError:
+        is_empty = True
+    except OSError:
+        return  # what is wrong will be said of each video
+    if is_empty:
+        raise RunStoppedError(
+            f"{folder} has no files on {platform.node()}, but the list has {videos[expected].path} in it "
+            f"({sizes[expected]} bytes); mount the disk of the videos there and run the same command again"
+        )
 
 
 def _size_of(path: str) -> int:

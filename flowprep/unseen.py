@@ -17,7 +17,8 @@ from pathlib import Path
 from flowprep import journal
 from flowprep.machine import file_system_seconds
 from flowprep.records import Video
-from flowprep.stores.places import SHARDS, packed_path, staging_folder, unpacked_paths
+from flowprep.stores.freshness import open_folder, open_folders_of
+from flowprep.stores.places import staging_folder
 
 SETTLE_SECONDS = 90.0
 _LOOK_SECONDS = 5.0
@@ -45,15 +46,14 @@ def look_again(
         )
     while pending and (now := time.monotonic()) < end:
         time.sleep(min(_LOOK_SECONDS, end - now))
-        _open_folders(out, [videos[index].id for index in pending])
+        open_folders_of(out, [videos[index].id for index in pending])
         pending = look(pending)
     return pending
 
 
 def _seconds_left(out: Path, seconds: float) -> float:
     """For how long something that another machine has published may be unseen, by the clock of the file system."""
-    with contextlib.suppress(OSError):
-        os.close(os.open(journal.journal_folder(out), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    open_folder(journal.journal_folder(out))
     last = [_last_change(path) for path in journal.journals(out)]
     return max(last, default=0.0) + seconds - file_system_seconds(staging_folder(out))
 
@@ -66,12 +66,3 @@ def _last_change(path: Path) -> float:
         if first.get("host") != platform.node() or run.get("dask") or run.get("system"):
             return os.fstat(file.fileno()).st_mtime
     return 0.0
-
-
-def _open_folders(out: Path, video_ids: Sequence[str]) -> None:
-    """Open each folder in which an outcome may have appeared: then NFS asks whether it has changed."""
-    places = {Path(path).parent for video_id in video_ids for path in unpacked_paths(out, video_id)}
-    folders = {*places, *(place.parent for place in places), packed_path(out, 0).parent, out / SHARDS}
-    for folder in sorted(folders, key=lambda path: len(path.parts)):
-        with contextlib.suppress(OSError):
-            os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))

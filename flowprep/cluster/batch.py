@@ -101,7 +101,7 @@ def connect_batch(settings: ClusterSettings, config: ClusterConfig, folder: Path
             name=f"the cluster of {settings.num_workers} {settings.system} jobs",
             num_expected=_minimum(settings, config.job),
             closed=lambda: _close(cluster, jobs),
-            obstacles=jobs.obstacles,
+            obstacles=lambda: jobs.obstacles({str(worker.name) for worker in [*cluster.scheduler.workers.values()]}),
         )
 
     return connect
@@ -273,6 +273,8 @@ def _word(text: str) -> str:
 def _walltime(text: str, system: str | None) -> str:
     """As the batch system reads it: HH:MM for LSF alone, which SLURM takes for minutes and seconds; days for none."""
     minutes, seconds = divmod(round(walltime_seconds(text)), 60)
+    if system == "lsf":
+        minutes, seconds = minutes + (seconds > 0), 0  # no time at all would be no limit, or none to work in
     hours, minutes = divmod(minutes, 60)
     return f"{hours:02d}:{minutes:02d}" if system == "lsf" else f"{hours:02d}:{minutes:02d}:{seconds:02d}"
 

@@ -14,6 +14,7 @@ from flowprep.errors import MissingDataError, SettingsError
 from flowprep.settings import Settings, setting
 
 S = TypeVar("S", bound=Settings)
+_MEMORY = r"(?i)[0-9]+(\.[0-9]+)?\s*[kmgtp]i?b?"
 _ONE_WORD = ("queue", "interface", "host", "log_directory", "job_name")
 
 
@@ -46,16 +47,24 @@ class JobSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        walltime_seconds(self.walltime)
+        walltime = walltime_seconds(self.walltime)
+        if self.lifetime_seconds is not None and self.lifetime_seconds >= walltime:
+            raise SettingsError(
+                f"`lifetime_seconds` must be less than the {walltime:.0f} s of `walltime`, at whose end a worker is "
+                f"killed with what it has in work, got {self.lifetime_seconds:g}"
+            )
+        if re.fullmatch(_MEMORY, self.memory) is None:
+            raise SettingsError(f"`memory` must be a number with a unit, such as 16GB, got {self.memory!r}")
         for name in _ONE_WORD:
             if re.search(r"\s", value := getattr(self, name) or ""):
                 raise SettingsError(f"`{name}` must be one word, since batch systems end it at a blank, got {value!r}")
 
     def lifetime(self) -> tuple[float, float]:
         """Seconds after which a worker ends, and the largest random shift of that: they must not all end at once."""
-        margin = min(600.0, 0.1 * walltime_seconds(self.walltime))
-        seconds = self.lifetime_seconds or walltime_seconds(self.walltime) - margin
-        return seconds, min(margin, seconds) / 2
+        walltime = walltime_seconds(self.walltime)
+        margin = min(600.0, 0.1 * walltime)
+        seconds = self.lifetime_seconds or walltime - margin
+        return seconds, min(margin, seconds, walltime - seconds) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +114,11 @@ def _settings(kind: type[S], data: Any) -> S:
 
 def walltime_seconds(text: str) -> float:
     """Seconds of D-HH:MM:SS, HH:MM:SS or HH:MM. Raises SettingsError."""
-    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?", text)
+    match = re.fullmatch(r"(?:([0-9]+)-)?([0-9]+):([0-5][0-9])(?::([0-5][0-9]))?", text)
     if match is None:
-        raise SettingsError(f"`walltime` must be D-HH:MM:SS, HH:MM:SS or HH:MM, got {text!r}")
+        raise SettingsError(
+            f"`walltime` must be D-HH:MM:SS, HH:MM:SS or HH:MM, minutes and seconds up to 59, got {text!r}"
+        )
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     total = ((24 * days + hours) * 60 + minutes) * 60 + seconds
     if total == 0:

@@ -9,6 +9,8 @@ has the cluster to itself.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import queue
 import secrets
@@ -19,16 +21,26 @@ from typing import Any, TypeAlias, final
 
 from flowprep.childprocess import Task, Work
 from flowprep.cluster.census import Census
-from flowprep.cluster.flights import NUM_AHEAD, Connection, EngineLostError, Flight, Trouble, Worker, error_of
+from flowprep.cluster.flights import (
+    NUM_AHEAD,
+    Connection,
+    EngineLostError,
+    Flight,
+    Trouble,
+    Worker,
+    error_of,
+    to_move,
+)
 from flowprep.cluster.orders import decode, done_from_json, encode, task_order, work_to_json
+from flowprep.cluster.sightings import NUM_CANDIDATES, Sightings
 from flowprep.cluster.verdicts import Verdicts
 from flowprep.cluster.waits import Waits
-from flowprep.errors import RunStoppedError
+from flowprep.errors import FlowprepError, RunStoppedError
 from flowprep.publisher import Publisher
+from flowprep.stores.freshness import open_folders_of
 from flowprep.supervisor import Attempt, Done
 
 _log = logging.getLogger(__name__)
-_QUIET_SECONDS = 10.0  # without workers, before that is said
 _MAX_EVENTS = 1000  # at a time, between two looks at everything else
 
 Events: TypeAlias = "queue.SimpleQueue[tuple[Any, ...]]"
@@ -53,11 +65,10 @@ class Engine:
         progress: Callable[[int], None],
         note: Callable[[str], None],
     ) -> None:
-        self._work, self._connect, self._waits = work, connect, waits
+        self._work, self._publisher, self._connect, self._waits = work, publisher, connect, waits
         self._introduction = introduction
         self._work_json = work_to_json(work)
         self._stop, self._abort, self._progress, self._note = stop, abort, progress, note
-        self._verdicts = Verdicts(work, publisher, note)
         self._unseen: list[tuple[float, Flight, Done]] = []
         self._obstacles: dict[str, str] = {}
         self._num_sent = 0
@@ -69,14 +80,16 @@ class Engine:
         self._workers: dict[str, Worker] = {}
         self._flights: dict[int, Flight] = {}
         self._joining: dict[int, Worker] = {}
-        self._last_sign = self._without_since = time.monotonic()
-        self._census = Census(self._waits, 0 if connection is None else connection.num_expected)
+        self._last_sign = time.monotonic()
+        self._census = Census(self._waits, connection, self._obstacles, self._note)
         self._next_poll = 0.0
-        self._is_told = False
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Done]:
         """Do the tasks and yield each as it ends. Raises RunStoppedError, and what workers say of the whole run."""
-        self._tasks, self._is_listed = iter(tasks), False
+        first = [*itertools.islice(tasks := iter(tasks), NUM_CANDIDATES)]
+        self._sightings = Sightings(self._work.videos, first)
+        self._verdicts = Verdicts(self._work, self._publisher, self._sightings, self._note)
+        self._tasks, self._is_listed = itertools.chain(first, tasks), False
         num_failures = 0
         while True:
             num_done = 0
@@ -131,13 +144,13 @@ class Engine:
         while not self._abort.is_set():
             if time.monotonic() >= self._next_poll:
                 self._poll()
+                self._look_for_unseen()
                 self._next_poll = time.monotonic() + self._waits.poll_seconds
             self._fill()
             yield from self._emptied()
             if self._is_at_end():
                 return
             self._listen()
-            self._look_for_unseen()
             self._watch()
             yield from self._emptied()
 
@@ -152,13 +165,10 @@ class Engine:
     def _listen(self) -> None:
         """Take what has come, waiting for it until something else is due."""
         timeout = max(0.01, min(self._next_poll - time.monotonic(), self._waits.poll_seconds))
-        try:
-            event = self._events.get(timeout=timeout)
-            for _ in range(_MAX_EVENTS):
-                self._take(event)
-                event = self._events.get_nowait()
-        except queue.Empty:
-            return
+        with contextlib.suppress(queue.Empty):
+            self._take(self._events.get(timeout=timeout))
+            for _ in range(_MAX_EVENTS - 1):
+                self._take(self._events.get_nowait())
 
     def _take(self, event: tuple[Any, ...]) -> None:
         match event:
@@ -175,6 +185,8 @@ class Engine:
         match message:
             case {"event": "frames", "num": int(num_frames)}:
                 self._progress(num_frames)
+            case {"event": "alive"}:
+                pass  # a sign, and nothing more: no frame is done by it
             case {"event": "joined", "number": int(number), "obstacle": str(obstacle)}:
                 if number in self._joining:
                     self._end_joining(self._joining.pop(number), obstacle)
@@ -204,52 +216,29 @@ class Engine:
                 self._ask_to_join(worker)
             else:
                 self._workers[address].num_threads = num_threads
-        self._census.look(self._workers.values())
-        if ready:
-            self._without_since, self._is_told = time.monotonic(), False
-        elif not self._is_at_end():
-            self._wait_for_workers(time.monotonic() - self._without_since)
+        self._census.look(self._workers.values(), is_needed=not self._is_at_end())
 
-    def _wait_for_workers(self, seconds: float) -> None:
-        absent = self._cluster().obstacles()
-        refused = [f"{address} is refused: {text}" for address, text in [*self._obstacles.items()][-3:]]
-        why = "; ".join([*refused, *absent])
-        if self._census.is_hopeless(self._workers.values()) or seconds > self._waits.workers_seconds:
-            raise RunStoppedError(
-                f"{self._cluster().name} has had no worker that can work for {seconds:.0f} s"
-                f"{': ' + why if why else ''}; what is finished is kept, run the same command again when there are some"
-            )
-        if seconds > min(_QUIET_SECONDS, self._waits.workers_seconds / 2) and not self._is_told:
-            self._is_told = True
-            about = f" ({'; '.join(absent)})" if absent else ""
-            self._note(f"{self._cluster().name} has no worker that can work; waiting for one{about}")
-
-    def _ask_to_join(self, worker: Worker) -> None:
-        number = self._number()
-        self._joining[number] = worker
-        order = {"token": self._token, "number": number, "work": self._work_json, **self._introduction}
+    def _ask_to_join(self, worker: Worker, missed: Task | None = None) -> None:
+        """See whether it can work for the run; again, where it has `missed` a video that is there."""
+        self._drop(worker)
+        number, worker.state = self._number(), "joining"
+        self._joining = {key: one for key, one in self._joining.items() if one is not worker} | {number: worker}
+        common = {"token": self._token, "number": number, "work": self._work_json, **self._introduction}
+        order = {**common, "shown": self._sightings.shown(missed)}
         worker.handle = self._cluster().submit("join", encode(order), worker.address, number)
 
     def _end_joining(self, worker: Worker, obstacle: str) -> None:
         self._drop(worker)
         if obstacle:
-            self._refuse(worker, obstacle)
+            self._census.refuse(worker, obstacle)
         else:
             worker.state = "ready"
-            self._last_sign = self._without_since = time.monotonic()
-
-    def _refuse(self, worker: Worker, obstacle: str) -> None:
-        """It gets no more videos."""
-        if worker.state != "refused":
-            worker.state, worker.obstacle = "refused", obstacle
-            self._census.refuse()
-            if obstacle not in self._obstacles.values():
-                self._note(f"worker {worker.address} is not used: {obstacle}")
-            self._obstacles[worker.address] = obstacle
+            self._census.forget(worker)
+            self._last_sign = self._census.without_since = time.monotonic()
 
     def _lose(self, worker: Worker, *, has_left: bool) -> None:
         """A worker has gone, with what it had; if it `has_left` of itself, that is nobody's fault."""
-        self._obstacles.pop(worker.address, None)
+        self._census.forget(worker)
         self._joining = {number: one for number, one in self._joining.items() if one is not worker}
         self._drop(worker)
         for flight in [*worker.flights.values()]:
@@ -284,15 +273,7 @@ class Engine:
     def _end_game(self) -> None:
         """No video is left to be sent: idle workers take over what waits behind others; then come the suspects."""
         ready = [worker for worker in self._workers.values() if worker.state == "ready"]
-        idle = [worker for worker in ready if len(worker.flights) < worker.num_threads]
-        waiting = [
-            flight
-            for worker in ready
-            if len(worker.flights) > worker.num_threads
-            for flight in worker.waiting
-            if flight.seconds > self._waits.move_seconds
-        ]
-        for worker, flight in zip(idle, waiting, strict=False):
+        for worker, flight in to_move(ready, self._waits.move_seconds):
             self._forget(flight)
             self._send(flight.task, flight.trouble, worker)
         if self._verdicts.suspects and ready and not self._flights and not self._unseen:
@@ -312,8 +293,8 @@ class Engine:
             num_lost_before=self._verdicts.num_workers_lost,
         )
         what = task_order(task, trouble.aside if is_alone else None)
-        common = {"token": self._token, "work": self._work_json, "idle_seconds": self._waits.idle_seconds}
-        order = {**common, "number": flight.number, **what}
+        waits = {"idle_seconds": self._waits.idle_seconds, "sign_seconds": self._waits.sign_seconds}
+        order = {"token": self._token, "work": self._work_json, **waits, "number": flight.number, **what}
         self._flights[flight.number] = worker.flights[flight.number] = flight
         flight.handle = self._cluster().submit("perform", encode(order), worker.address, flight.number)
 
@@ -346,10 +327,10 @@ class Engine:
                 flight.trouble.aside = Attempt(**attempt)
                 self._verdicts.suspects.append((flight.task, flight.trouble))
             case {"event": "unable", "error": str(reason)}:
-                self._refuse(flight.worker, reason)
+                self._census.refuse(flight.worker, reason)
                 self._take_back(flight, "worker_lost", is_lost=False)
             case {"event": "error", "kind": str(kind), "error": str(text)}:
-                raise error_of(kind, text)
+                self._fail(flight, error_of(kind, text))
             case None if "KilledWorker" in error:  # a scheduler that gives up sooner than ours
                 self._poll()  # which finds the worker gone, and takes back what it had
                 if flight.number in self._flights:
@@ -357,24 +338,49 @@ class Engine:
             case None if error:
                 _log.debug("%s: %s", flight.task.video.id, error)
                 if "Cancelled" not in error:
-                    self._refuse(flight.worker, error)
+                    self._census.refuse(flight.worker, error)
                 self._take_back(flight, "worker_lost", is_lost=False)
             case _:  # aborted, or its report has been lost
                 self._take_back(flight, "worker_lost", is_lost=False)
 
+    def _fail(self, flight: Flight, error: FlowprepError) -> None:
+        """A worker cannot write: all, or it alone?"""
+        if self._census.is_general(flight, error, self._workers.values()):
+            raise error
+        self._census.refuse(flight.worker, str(error))
+        self._take_back(flight, "worker_failed", is_lost=False)
+        for waiting in flight.worker.waiting:
+            self._take_back(waiting, "worker_failed", is_lost=False)
+
     def _look_for_unseen(self) -> None:
+        """Once a poll, since each look goes to the disk; as in Note [a name that is not seen yet] of `unseen`."""
         unseen, self._unseen = self._unseen, []
+        if unseen:
+            open_folders_of(self._work.out, [flight.task.video.id for _, flight, _ in unseen])
         for deadline, flight, done in unseen:
             self._settle(flight, done, deadline)
 
     def _settle(self, flight: Flight, done: Done, deadline: float) -> None:
         """A worker says that a video is done. Only the disk can tell, and that may take a moment to do so."""
-        if not self._verdicts.confirm(flight, done):
-            if time.monotonic() < deadline:
-                self._unseen.append((deadline, flight, done))
-                return
+        if self._verdicts.is_doubtful(flight, done.row):
+            self._verdicts.missed(flight)
+            if flight.worker.state == "ready":
+                self._ask_to_join(flight.worker, flight.task)
+        elif self._verdicts.confirm(flight, done):
+            self._census.succeed()
+            self._ask_again(flight, done)
+        elif time.monotonic() < deadline:
+            self._unseen.append((deadline, flight, done))
+        else:
             self._note(f"{flight.task.video.id}: its worker has published it, but it is not there; it is done again")
             self._take_back(flight, "not_seen", is_lost=True)
+
+    def _ask_again(self, flight: Flight, done: Done) -> None:
+        """Workers that have missed a video which others miss too are as good as those, if they see the first ones."""
+        if self._sightings.contradict(flight.task, done.row):
+            for worker in flight.trouble.missed_by:
+                if worker.state != "ready" and self._workers.get(worker.address) is worker:
+                    self._ask_to_join(worker)
 
     def _take_back(self, flight: Flight, outcome: str, *, is_lost: bool) -> None:
         """A worker has not brought a video to its end."""
@@ -386,10 +392,9 @@ class Engine:
     def _watch(self) -> None:
         """A cluster that is stuck looks idle, not broken."""
         if not self._flights and not self._joining:
-            self._last_sign = max(self._last_sign, self._without_since)
+            self._last_sign = max(self._last_sign, self._census.without_since)
             return
-        limit = max(self._waits.silence_seconds, 2 * (self._work.stall_seconds or 0))
         silence = time.monotonic() - self._last_sign
-        if silence > limit:
+        if silence > self._waits.silence_seconds:
             _log.warning("%s is stuck: %s", self._cluster().name, self._cluster().dump())
             raise EngineLostError(f"{self._cluster().name} has done nothing for {silence:.0f} s")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -53,18 +53,19 @@ class Connection(Protocol):
 
 @dataclass(slots=True)
 class Trouble:
-    """What a video has been through: attempts that count as such, workers that died with it, and how it was alone."""
+    """What a video has been through: attempts that count as such, workers that died with it, and how it was alone.
+
+    `missed_by` are workers that did not find its file, although that is seen from here; `num_failed` is the number of
+    those that could not write.
+    """
 
     attempts: list[Attempt] = field(default_factory=list)
     num_lost: int = 0
     num_lost_alone: int = 0
     num_inconclusive: int = 0
     aside: Attempt | None = None
-
-    @property
-    def is_any(self) -> bool:
-        """True if there is anything to remember."""
-        return bool(self.attempts) or self.aside is not None
+    missed_by: list[Worker] = field(default_factory=list)
+    num_failed: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -93,12 +94,11 @@ class Flight(Hashable):
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """A worker: `state` is `joining`, `ready` or `refused`, and then `obstacle` says why."""
+    """A worker: `state` is `joining`, `ready` or `refused`."""
 
     address: str
     num_threads: int
     state: str = "joining"
-    obstacle: str = ""
     handle: object = None
     flights: dict[int, Flight] = field(default_factory=dict)
 
@@ -110,6 +110,14 @@ class Worker:
     def waiting(self) -> list[Flight]:
         """Videos that it has not begun."""
         return [flight for flight in self.flights.values() if not flight.has_begun]
+
+
+def to_move(ready: Sequence[Worker], seconds: float) -> Iterator[tuple[Worker, Flight]]:
+    """Idle workers, each with a video that has waited so long behind another one elsewhere."""
+    idle = [worker for worker in ready if len(worker.flights) < worker.num_threads]
+    busy = [worker for worker in ready if len(worker.flights) > worker.num_threads]
+    waiting = [flight for worker in busy for flight in worker.waiting if flight.seconds > seconds]
+    return zip(idle, waiting, strict=False)
 
 
 def error_of(kind: str, text: str) -> FlowprepError:

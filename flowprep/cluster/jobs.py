@@ -10,11 +10,13 @@ import asyncio
 import contextlib
 import copy
 import logging
-import re
+import os
 import shlex
+import signal
 import subprocess
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -26,15 +28,22 @@ _NUM_AT_ONCE = 16
 _NUM_CANCELLED = 100
 """Jobs that one command cancels."""
 _MAX_NAMED = 5
+_QUIET_SECONDS = 10.0  # that a batch system may take to answer, before that is said
 _LONGEST_PAUSE = 8  # in first pauses
 _LEFT_OUT = " 2> /dev/null"  # dask-jobqueue hides what bsub has to say
 
 
 @dataclass(slots=True, eq=False)
 class Asked:
-    """A job that is wanted: `number` is that of the batch system once it has taken it, `refusal` why it has not."""
+    """A job that is wanted, under the `name` that its worker will have.
 
+    `number` is that of the batch system once it has taken it, `refusal` why it has not, `since` when it was last asked,
+    by `time.monotonic`, until it answers.
+    """
+
+    name: str = ""
     number: str = ""
+    since: float | None = None
     refusal: str = ""
 
 
@@ -42,11 +51,12 @@ class Asked:
 class Jobs:
     """The account of one cluster. Its own loop writes, other threads ask.
 
-    `printed` says where jobs print. A job that is refused is asked for again after `retry_seconds`, then more and more.
+    `printed` says where jobs print. A job that is refused is asked for again after `retry_seconds`, then more and more;
+    a command that does not end within `answer_seconds` is killed, and has refused.
     """
 
-    def __init__(self, system: str, printed: str, *, retry_seconds: float) -> None:
-        self.system, self.retry_seconds = system, retry_seconds
+    def __init__(self, system: str, printed: str, *, retry_seconds: float, answer_seconds: float = 120.0) -> None:
+        self.system, self.retry_seconds, self.answer_seconds = system, retry_seconds, answer_seconds
         self.gate = asyncio.Semaphore(_NUM_AT_ONCE)
         self.is_closing = False
         self._printed = printed
@@ -81,11 +91,15 @@ class Jobs:
         if is_news:
             _log.warning("%s did not take a job: %s", self.system, reason)
 
-    def obstacles(self) -> list[str]:
-        """Why there may be no worker. Raises RunStoppedError where the batch system has taken no job at all."""
+    def obstacles(self, joined: Collection[str] = ()) -> list[str]:
+        """Why there may be no worker but those of the names `joined`.
+
+        Raises RunStoppedError where the batch system has taken no job at all.
+        """
         with self._lock:
             refusals = [asked.refusal for asked in self._asked if asked.refusal]
-            numbers = [asked.number for asked in self._asked if asked.number]
+            numbers = [asked.number for asked in self._asked if asked.number and asked.name not in joined]
+            waits = [time.monotonic() - asked.since for asked in self._asked if asked.since is not None]
             num_asked, was_any_taken = len(self._asked), self._was_any_taken
         if refusals and len(refusals) == num_asked and not was_any_taken:
             raise RunStoppedError(
@@ -95,6 +109,8 @@ class Jobs:
         said = []
         if refusals:
             said.append(f"{self.system} has not taken {len(refusals)} of {num_asked} jobs ({refusals[-1]})")
+        if waits and (longest := max(waits)) > _QUIET_SECONDS:
+            said.append(f"{self.system} has not answered for {longest:.0f} s to what asks it for {len(waits)} jobs")
         if numbers:
             more = f" and {len(numbers) - _MAX_NAMED} more" if len(numbers) > _MAX_NAMED else ""
             said.append(
@@ -134,7 +150,7 @@ def watched(job_class: Any, jobs: Jobs) -> Any:
     class WatchedJob(job_class):  # type: ignore[misc]
         def __init__(self, *arguments: Any, security: Any = None, **options: Any) -> None:
             super().__init__(*arguments, security=_quoted(security), **options)
-            self._asked, self._is_left = Asked(), asyncio.Event()
+            self._asked, self._is_left = Asked(name=str(self.name)), asyncio.Event()
             self._again: asyncio.Future[None] | None = None
 
         async def start(self) -> None:
@@ -159,6 +175,7 @@ def watched(job_class: Any, jobs: Jobs) -> Any:
             async with jobs.gate:
                 if jobs.is_closing:
                     return False
+                self._asked.since = time.monotonic()
                 try:
                     await job_class.start(self)
                 except (OSError, RuntimeError) as error:
@@ -167,6 +184,8 @@ def watched(job_class: Any, jobs: Jobs) -> Any:
                 except ValueError as error:  # it may have been taken, but its number is not known
                     jobs.refused(self._asked, reason_of(error))
                     return False
+                finally:
+                    self._asked.since = None
                 jobs.taken(self._asked, str(self.job_id))
                 return False
 
@@ -181,9 +200,24 @@ def watched(job_class: Any, jobs: Jobs) -> Any:
 
         @staticmethod
         async def _call(cmd: list[str], *, shell: bool = False, **options: Any) -> str:
+            """In the place of dask-jobqueue's, which waits for ever."""
             if shell:
                 cmd = [one.removesuffix(_LEFT_OUT) for one in cmd]
-            return str(await job_class._call(cmd, shell=shell, **options))
+            make: Any = asyncio.create_subprocess_shell if shell else asyncio.create_subprocess_exec
+            pipe = asyncio.subprocess.PIPE
+            process = await make(*cmd, stdout=pipe, stderr=pipe, start_new_session=True, **options)
+            try:
+                async with asyncio.timeout(jobs.answer_seconds):
+                    out, err = await process.communicate()
+            except TimeoutError:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.communicate()
+                raise RuntimeError(f"{_name(cmd[0])} has not answered for {jobs.answer_seconds:.0f} s") from None
+            if process.returncode != 0:
+                said = " ".join((err.strip() or out.strip()).decode(errors="replace").split())
+                raise RuntimeError(reason_of_command(_name(cmd[0]), process.returncode, said))
+            return str(out.decode(errors="replace"))
 
     return WatchedJob
 
@@ -198,19 +232,19 @@ def _quoted(security: Any) -> Any:
     return security
 
 
+def _name(command: str) -> str:
+    return command.split()[0].rstrip("<")
+
+
+def reason_of_command(name: str, code: int, said: str) -> str:
+    """Why a command of the batch system has failed, by what it has `said`."""
+    if not said:
+        return f"{name} ends with exit code {code}"
+    return said if said.startswith(f"{name}:") else f"{name}: {said}"
+
+
 def reason_of(error: Exception) -> str:
-    """What a command of the batch system has said, in one line."""
+    """What has kept a job from being taken, in one line."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    parts = re.fullmatch(
-        r".*\nExit code: (?P<code>.*?)\nCommand:\n(?P<command>.*?)\nstdout:\n(?P<out>.*?)\nstderr:\n(?P<err>.*)",
-        str(error),
-        re.DOTALL,
-    )
-    if parts is None:
-        return " ".join(str(error).split())
-    said = " ".join((parts["err"].strip() or parts["out"].strip()).split())
-    name = parts["command"].split()[0].rstrip("<")
-    if not said:
-        return f"{name} ends with exit code {parts['code']}"
-    return said if said.startswith(f"{name}:") else f"{name}: {said}"
+    return " ".join(str(error).split())

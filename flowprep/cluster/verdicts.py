@@ -9,8 +9,9 @@ from typing import final
 from flowprep.childprocess import Task, Work
 from flowprep.cluster.flights import Flight, Trouble
 from flowprep.cluster.orders import done_from_json
+from flowprep.cluster.sightings import Sightings
 from flowprep.publisher import Publisher
-from flowprep.records import Reason
+from flowprep.records import Reason, Row
 from flowprep.stores.rowfile import Entry
 from flowprep.supervisor import Attempt, Done, quarantine
 
@@ -18,6 +19,7 @@ MAX_LOST = 3
 """Workers that may die with a video before it has to wait for the end, when it is alone."""
 MAX_LOST_ALONE = 3
 """Workers that die with a video that is alone, while all others live: then it is to blame."""
+_MAX_MISSED = 3  # by the same worker, which sees it in between
 _MAX_INCONCLUSIVE = 20  # of deaths that others died at too or none was left to live, and of workers that have left
 
 
@@ -28,8 +30,8 @@ class Verdicts:
     The engine tells `num_workers_lost`, and whether a worker is left that lives (`has_witness`).
     """
 
-    def __init__(self, work: Work, publisher: Publisher, note: Callable[[str], None]) -> None:
-        self._work, self._publisher, self._note = work, publisher, note
+    def __init__(self, work: Work, publisher: Publisher, sightings: Sightings, note: Callable[[str], None]) -> None:
+        self._work, self._publisher, self._sightings, self._note = work, publisher, sightings, note
         self.again: deque[tuple[Task, Trouble]] = deque()
         self.suspects: deque[tuple[Task, Trouble]] = deque()
         self.results: deque[Done] = deque()
@@ -48,6 +50,20 @@ class Verdicts:
         self.results.append(_done(flight.task, entry, done, flight.trouble))
         return True
 
+    def is_doubtful(self, flight: Flight, row: Row) -> bool:
+        """True if a worker has not found a video whose file is seen from here, and no other one has said so yet."""
+        missed_by = flight.trouble.missed_by
+        is_settled = len(missed_by) >= _MAX_MISSED or any(worker is not flight.worker for worker in missed_by)
+        return not is_settled and self._sightings.contradict(flight.task, row)
+
+    def missed(self, flight: Flight) -> None:
+        """A worker has not found a video: another one is to look for it."""
+        seconds = round(flight.seconds, 4)
+        attempt = Attempt(worker=flight.worker.address, seconds=seconds, outcome="missing")
+        flight.trouble.attempts.append(attempt)
+        flight.trouble.missed_by.append(flight.worker)
+        (self.suspects if flight.is_alone else self.again).append((flight.task, flight.trouble))
+
     def take_back(self, flight: Flight, outcome: str, *, is_lost: bool) -> None:
         """A worker has not brought a video to its end: it is done all the same, or done again, soon or at the end."""
         task, trouble = flight.task, flight.trouble
@@ -55,7 +71,7 @@ class Verdicts:
         if flight.has_begun:
             seconds = round(flight.seconds, 4)
             trouble.attempts.append(Attempt(worker=flight.worker.address, seconds=seconds, outcome=outcome))
-        if entry is not None and entry != flight.before:
+        if entry is not None and entry != flight.before and not self.is_doubtful(flight, entry.row):
             report = flight.report or {}
             done = done_from_json(report["done"]) if report.get("event") == "done" else None
             self.results.append(_done(task, entry, done, trouble))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from flowprep.settings import Settings, setting
 
+_SIGN_SECONDS = 10.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Waits(Settings):
@@ -19,7 +21,7 @@ class Waits(Settings):
         60.0, "Before a job that the batch system has not taken is asked for again; doubled each time.", above=0
     )
     silence_seconds: float = setting(
-        1800.0, "Without a finished video or frame, before the cluster counts as stuck.", above=0
+        1800.0, "Without a sign of life from any worker, before the cluster counts as stuck.", above=0
     )
     visible_seconds: float = setting(
         90.0, "For what a worker has published to be seen here: network disks remember that it was missing.", above=0
@@ -32,3 +34,8 @@ class Waits(Settings):
         60.0, "For a second worker, before a suspect is done beside none: its death would prove nothing.", above=0
     )
     num_restarts: int = setting(3, "Restarts in a row with nothing done in between.", minimum=0)
+
+    @property
+    def sign_seconds(self) -> float:
+        """After which a thread of a worker that has no frames to report says that it is at work."""
+        return min(_SIGN_SECONDS, self.silence_seconds / 4)

@@ -19,6 +19,7 @@ from typing import Any, final
 from flowprep import __version__, commit, journal
 from flowprep.childprocess import Work
 from flowprep.cluster.orders import decode, done_to_json, encode, task_from_json, work_from_json
+from flowprep.cluster.sightings import not_seen
 from flowprep.config import ALGORITHMS
 from flowprep.device.process import Device
 from flowprep.errors import BackendUnavailableError, CannotWorkError, FlowprepError, SettingsError
@@ -55,11 +56,11 @@ def perform(text: str) -> None:
     number, tell = order["number"], _teller(order["token"])
     tell({"event": "begun", "number": number})
     slots = _Slots.of(order)
-    counter = _FrameCounter(tell)
+    signs = _Signs(tell, order["sign_seconds"])
     supervisor = None
     aside = None if order["aside"] is None else Attempt(**order["aside"])
     try:
-        supervisor = slots.take(counter)
+        supervisor = slots.take(signs)
         done = supervisor.perform(task_from_json(order["task"]), aside=aside)
     except SetAsideError as error:
         said: dict[str, Any] = {"event": "aside", "attempt": dataclasses.asdict(error.attempt)}
@@ -73,7 +74,7 @@ def perform(text: str) -> None:
         said = {"event": "done", "done": done_to_json(done)}
     finally:
         slots.give_back(supervisor)
-    counter.flush()
+    signs.flush()
     tell({"number": number, **said})
 
 
@@ -99,10 +100,14 @@ def _obstacle(order: dict[str, Any]) -> str:
     if different:
         return f"it has {'; '.join(different)}: bytes may differ; install the same there"
     work = work_from_json(order["work"])
-    if not _sees(Path(order["probe"]), order["secret"], order["visible_seconds"]):
+    deadline = time.monotonic() + order["visible_seconds"]
+    if not _until(deadline, lambda: _has(Path(order["probe"]), order["secret"])):
         return f"it does not see the store {work.out}; mount the shared disk there"
     if not work.videos.is_dir():
         return f"it does not see the videos {work.videos}; mount the shared disk there"
+    if not _until(deadline, lambda: not not_seen(work.videos, order["shown"])):
+        what = not_seen(work.videos, order["shown"])
+        return f"it does not see the videos {work.videos}: {what}; mount the same disk there"
     try:
         open_publisher(work.out, work.settings, durability=work.durability)
     except SettingsError as error:
@@ -110,16 +115,20 @@ def _obstacle(order: dict[str, Any]) -> str:
     return ""
 
 
-def _sees(path: Path, secret: str, seconds: float) -> bool:
-    """True if the file has that content, perhaps only when a network disk has heard of it."""
-    deadline = time.monotonic() + seconds
-    while True:
-        with contextlib.suppress(OSError, ValueError):
-            if path.read_text("ascii") == secret:
-                return True
+def _until(deadline: float, look: Callable[[], bool]) -> bool:
+    """True if a look succeeds, perhaps only when a network disk has heard of what is looked for."""
+    while not look():
         if time.monotonic() > deadline:
             return False
         time.sleep(_LOOK_SECONDS)
+    return True
+
+
+def _has(path: Path, secret: str) -> bool:
+    """True if the file has that content."""
+    with contextlib.suppress(OSError, ValueError):
+        return path.read_text("ascii") == secret
+    return False
 
 
 # -- working -----------------------------------------------------------------------------------------------------------
@@ -138,15 +147,27 @@ def _teller(token: str) -> Callable[[dict[str, Any]], None]:
 
 
 @final
-class _FrameCounter:
-    """Reports frames that are done, not more often than a driver needs for its display and to see that work goes on."""
+class _Signs:
+    """Reports frames that are done, not more often than a driver needs for its display and to see that work goes on.
 
-    def __init__(self, tell: Callable[[dict[str, Any]], None]) -> None:
-        self._tell, self._num, self._told = tell, 0, time.monotonic()
+    Where there are none for `sign_seconds`, as in a video that hangs, it says that its child is within its limits.
+    """
 
-    def __call__(self, num_frames: int) -> None:
+    def __init__(self, tell: Callable[[dict[str, Any]], None], sign_seconds: float) -> None:
+        self._tell, self._sign_seconds = tell, sign_seconds
+        self._num, self._told = 0, time.monotonic()
+
+    def frames(self, num_frames: int) -> None:
+        """So many more are done."""
         self._num += num_frames
         if time.monotonic() - self._told >= _TELL_SECONDS:
+            self.flush()
+
+    def waiting(self) -> None:
+        """A child is waited for. One that is frozen with us says nothing, since nobody calls this."""
+        if time.monotonic() - self._told >= self._sign_seconds:
+            if not self._num:
+                self._tell({"event": "alive"})
             self.flush()
 
     def flush(self) -> None:
@@ -190,16 +211,16 @@ class _Slots:
             slots._num_tasks += 1
             return slots
 
-    def take(self, progress: Callable[[int], None]) -> Supervisor:
+    def take(self, signs: _Signs) -> Supervisor:
         """A supervisor that nobody uses."""
         with self.lock:
             if self._free:
                 supervisor = self._free.pop()
             else:
                 device = self._devices[self._num_made % len(self._devices)] if self._devices else None
-                supervisor = Supervisor(self._work, self._abort, progress, device)
+                supervisor = Supervisor(self._work, self._abort, signs.frames, device)
                 self._num_made += 1
-        supervisor.progress = progress
+        supervisor.progress, supervisor.waiting = signs.frames, signs.waiting
         return supervisor
 
     def give_back(self, supervisor: Supervisor | None) -> None:

@@ -22,9 +22,10 @@ TIMEOUT_S = 280
 ARRAY = {
     "SLURM_JOB_ID": "1",
     "SLURM_CPUS_PER_TASK": "1",
+    "SLURMD_NODENAME": "127.0.0.1",
     **{f"SLURM_ARRAY_TASK_{name}": "1" for name in ("ID", "MIN", "MAX", "COUNT")},
 }
-"""What SLURM tells the only element of an array."""
+"""What SLURM tells the only element of an array, and the only node of a job."""
 ELSEWHERE = ("docs/formats.md",)  # contracts/test_documents.py, which looks at the values too
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from helpers.fake_slurm import install_slurm
 from helpers.foreign import denseflow
 from helpers.media import moving_frames, write_video
 
@@ -15,10 +16,20 @@ WIDTH, HEIGHT = 160, 120
 CLASSES = ("Basketball", "Biking")
 GROUPS = {"train": (8, 9, 10, 11), "test": (1,)}  # as many as a step of `debug` takes
 ACTIONS = ("dive", "wave")
+_SRUN = """#!/bin/sh
+while :; do
+    case "$1" in
+        -c) shift 2 ;;
+        --*) shift ;;
+        *) break ;;
+    esac
+done
+exec "$@"
+"""
 
 
 def make_documented_data(folder: Path) -> Path:
-    """Both data sets in their official forms, others without lists, a tree of denseflow, two frames, and an `srun`."""
+    """Both data sets in their official forms, others without lists, a tree of denseflow, two frames, a small SLURM."""
     _ucf101(folder / "data" / "ucf101")
     _hmdb51(folder / "data" / "hmdb51")
     shutil.copytree(folder / "data" / "hmdb51" / "videos", folder / "mydata")
@@ -27,10 +38,11 @@ def make_documented_data(folder: Path) -> Path:
         denseflow(folder / "old", f"{name}/{name}_1", NUM_FRAMES)
     for name, frame in zip("ab", moving_frames(2, WIDTH, HEIGHT), strict=True):
         cv2.imwrite(str(folder / f"{name}.png"), np.ascontiguousarray(frame[..., ::-1]))
-    srun = folder / "bin" / "srun"  # SLURM's, in so far as it runs what follows its name and the number of cores
-    srun.parent.mkdir()
-    srun.write_text('#!/bin/sh\n[ "$1" = -c ] && shift 2\nexec "$@"\n')
+    commands, _ = install_slurm(folder, num_nodes=1)
+    srun = commands / "srun"  # SLURM's, in so far as it runs what follows its options
+    srun.write_text(_SRUN)
     srun.chmod(0o755)
+    (folder / "cluster.toml").write_text('[job]\ncores = 2\nmemory = "2GB"\ninterface = "lo"\n')
     return folder
 
 

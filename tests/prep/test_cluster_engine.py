@@ -8,180 +8,30 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.played_cluster import WAITS, Course, Played, all_of, losing_workers_at, tasks_of
 
 from flowprep import commit
 from flowprep.childprocess import Task, Work
 from flowprep.cluster import tasks
-from flowprep.cluster.engine import Engine, Events
 from flowprep.cluster.flights import EngineLostError
-from flowprep.cluster.orders import decode, done_to_json, encode, task_from_json, task_to_json, work_from_json
+from flowprep.cluster.orders import encode, task_from_json, task_to_json, work_from_json
 from flowprep.cluster.orders import work_to_json as to_json
-from flowprep.cluster.waits import Waits
 from flowprep.config import ExtractSettings, FlowSettings
-from flowprep.errors import RunStoppedError, StoreError
+from flowprep.errors import DiskFullError, RunStoppedError, StoreError
 from flowprep.publisher import open_publisher
-from flowprep.records import Reason, Row, Segment, State, Video
-from flowprep.supervisor import Attempt, Done
-
-WAITS = Waits(
-    poll_seconds=0.02,
-    connect_seconds=0.2,
-    workers_seconds=0.5,
-    silence_seconds=0.3,
-    visible_seconds=0.1,
-    move_seconds=0.05,
-    witness_seconds=0.1,
-    num_restarts=3,
-)
+from flowprep.records import Reason, Segment, State, Video
+from flowprep.supervisor import Done
 
 
 @pytest.fixture
 def work(tmp_path: Path) -> Work:
     settings = ExtractSettings(flow=FlowSettings(backend="dis"))
     return Work(videos=tmp_path / "videos", out=tmp_path / "out", settings=settings, durability="fast")
-
-
-def tasks_of(num: int) -> list[Task]:
-    return [Task(list_index=k, video=Video(id=f"v{k}", path=f"v{k}.avi")) for k in range(num)]
-
-
-class Played:
-    """A cluster in this thread. `act` is asked what becomes of each video; the default is that it is done."""
-
-    def __init__(self, work: Work, *, threads: dict[str, int] | None = None) -> None:
-        self.publisher = open_publisher(work.out, work.settings, durability="fast")
-        self.threads = {"w1": 1, "w2": 1} if threads is None else threads
-        self.refusals: dict[str, str] = {}
-        self.absent: list[str] = []
-        self.act: Callable[[Played, str, dict[str, Any]], None] = Played.do
-        self.performed: list[tuple[str, str]] = []
-        self.dropped: list[object] = []
-        self.num_connections = 0
-        self.largest: dict[str, int] = {}
-        self.held: dict[str, set[object]] = {}
-        self.name = "the played cluster"
-        self.num_expected = 0
-        self.left: set[str] = set()
-
-    def connect(self, token: str, events: Events) -> Played:
-        self.events, self.held = events, {}
-        self.num_connections += 1
-        return self
-
-    def threads_of_workers(self) -> dict[str, int]:
-        return dict(self.threads)
-
-    def has_left(self, worker: str) -> bool:
-        return worker in self.left
-
-    def obstacles(self) -> list[str]:
-        return self.absent
-
-    def submit(self, function: str, order: str, worker: str, number: int) -> object:
-        message = decode(order)
-        if function == "join":
-            self.say(event="joined", number=number, obstacle=self.refusals.get(worker, ""))
-            return number
-        self.held.setdefault(worker, set()).add(number)
-        self.largest[worker] = max(self.largest.get(worker, 0), len(self.held[worker]))
-        self.performed.append((worker, message["task"]["video"]["id"]))
-        self.act(self, worker, message)
-        return number
-
-    def drop(self, handle: object) -> None:
-        self.dropped.append(handle)
-        for numbers in self.held.values():
-            numbers.discard(handle)
-
-    def dump(self) -> str:
-        return "nothing"
-
-    def close(self, *, at_once: bool) -> None:
-        pass
-
-    def say(self, **message: Any) -> None:
-        self.events.put(("report", encode(message)))
-
-    def end(self, number: int, error: str = "") -> None:
-        self.events.put(("ended", number, error))
-
-    def do(self, worker: str, order: dict[str, Any], *, publish: bool = True, report: bool = True) -> None:
-        """What a worker does: it begins, publishes, reports."""
-        task = task_from_json(order["task"])
-        self.say(event="begun", number=order["number"])
-        row = Row.unstored(task.video, State.FAILED, Reason("empty"))
-        if publish:
-            row = self.publisher.publish_row(row, task.list_index)
-        if report:
-            attempt = Attempt(worker=worker, seconds=0.1, outcome="failed")
-            done = Done(list_index=task.list_index, row=row, seconds=0.1, attempts=(attempt,), build="")
-            self.say(event="done", number=order["number"], done=done_to_json(done))
-        self.end(order["number"])
-
-
-def losing_workers_at(
-    video: str, *, has_left: bool = False, error: str = ""
-) -> Callable[[Played, str, dict[str, Any]], None]:
-    """A worker that begins the video is gone at once, and another one comes; `error` is what Dask says of it."""
-
-    def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:
-        if order["task"]["video"]["id"] != video:
-            cluster.do(worker, order)
-            return
-        cluster.say(event="begun", number=order["number"])
-        if has_left:
-            cluster.left.add(worker)
-        del cluster.threads[worker]
-        if error:
-            cluster.end(order["number"], error)
-        cluster.threads[f"w{len(cluster.performed) + 10}"] = 1
-
-    return act
-
-
-class Course:
-    """What a run on a played cluster came to."""
-
-    def __init__(
-        self,
-        work: Work,
-        played: Played,
-        num: int,
-        *,
-        waits: Waits = WAITS,
-        stop: threading.Event | None = None,
-    ) -> None:
-        self.notes: list[str] = []
-        self.done: list[Done] = []
-        self.error: Exception | None = None
-        engine = Engine(
-            work,
-            open_publisher(work.out, work.settings, durability="fast"),
-            played.connect,
-            waits,
-            {},
-            stop=stop or threading.Event(),
-            abort=threading.Event(),
-            progress=lambda _num: None,
-            note=self.notes.append,
-        )
-        try:
-            self.done.extend(engine.run(tasks_of(num)))
-        except Exception as error:  # noqa: BLE001 - the tests say which they expect
-            self.error = error
-
-    @property
-    def ids(self) -> list[str]:
-        return sorted(done.row.id for done in self.done)
-
-
-def all_of(num: int) -> list[str]:
-    return sorted(f"v{k}" for k in range(num))
 
 
 def test_every_video_is_done_once_and_two_a_thread_are_sent(work: Work) -> None:
@@ -323,7 +173,7 @@ def test_what_is_known_of_workers_that_do_not_come_is_said(work: Work) -> None:
     assert ": no worker of jobs 7, 8 has joined; what is finished is kept" in str(course.error)
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("RunStoppedError", RunStoppedError), ("StoreError", StoreError)])
+@pytest.mark.parametrize(("kind", "expected"), [("DiskFullError", DiskFullError), ("StoreError", StoreError)])
 def test_what_concerns_the_whole_run_ends_it(work: Work, kind: str, expected: type[Exception]) -> None:
     played = Played(work)
 

@@ -217,17 +217,64 @@ def test_bsub_may_say_what_it_has_to_say(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("error", "expected"),
+    ("said", "expected"),
     [
-        (
-            RuntimeError("x.\nExit code: 1\nCommand:\nqsub /tmp/a b\nstdout:\n\nstderr:\nno\n queue\n\n"),
-            "qsub: no queue",
-        ),
-        (RuntimeError("x.\nExit code: 1\nCommand:\nqsub\nstdout:\nfull\nstderr:\n\n"), "qsub: full"),
-        (RuntimeError("x.\nExit code: 7\nCommand:\nqsub\nstdout:\n\nstderr:\n\n"), "qsub ends with exit code 7"),
-        (RuntimeError("something\nelse"), "something else"),
-        (OSError(12, "Cannot allocate memory"), "Cannot allocate memory"),
+        ("echo 'no\n queue' >&2", "sbatch: no queue"),
+        ("echo full", "sbatch: full"),
+        ("echo 'sbatch: error: full' >&2; echo more", "sbatch: error: full"),
+        ("true", "sbatch ends with exit code 7"),
     ],
 )
-def test_reasons_are_one_line(error: Exception, expected: str) -> None:
-    assert reason_of(error) == expected
+def test_what_a_command_says_is_one_line(slurm: Callable[..., Path], tmp_path: Path, said: str, expected: str) -> None:
+    slurm()
+    (tmp_path / "bin" / "sbatch").write_text(f"#!/bin/bash\n{said}\nexit 7\n")
+
+    async def work() -> None:
+        jobs = Jobs("slurm", "in logs", retry_seconds=60)
+        job = job_of(jobs, "a")
+        await job
+        with pytest.raises(RunStoppedError, match=f"slurm takes no job: {expected}; what is finished"):
+            jobs.obstacles()
+        await job.close()
+
+    run(work)
+
+
+def test_errors_are_one_line() -> None:
+    assert reason_of(RuntimeError("something\nelse")) == "something else"
+    assert reason_of(OSError(12, "Cannot allocate memory")) == "Cannot allocate memory"
+
+
+def test_a_command_that_hangs_is_killed_with_all_it_has_started_and_the_job_asked_for_again(
+    slurm: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the controller of the batch system is away; meanwhile the run can say so."""
+    folder = slurm()
+    sbatch = tmp_path / "bin" / "sbatch"
+    hang = f'mkdir "{tmp_path}/begun" 2> /dev/null && {{ sleep 60 & echo $! > "{tmp_path}/pid"; wait; }}\n'
+    sbatch.write_text(sbatch.read_text().replace("#!/bin/bash\n", f"#!/bin/bash\n{hang}", 1))
+    monkeypatch.setattr("flowprep.cluster.jobs._QUIET_SECONDS", 0.0)
+
+    async def work() -> None:
+        jobs = Jobs("slurm", "in logs", retry_seconds=0.01, answer_seconds=1.0)
+        job = job_of(jobs, "a")
+        asking = asyncio.ensure_future(job.start())
+        await until((tmp_path / "pid").exists)
+        assert jobs.obstacles() == ["slurm has not answered for 0 s to what asks it for 1 jobs"]
+        await asking
+        await until(lambda: len([*folder.glob("*.sh")]) == 1)
+        assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+        await until(lambda: bool(job.job_id))
+        await job.close()
+
+    run(work)
+
+
+def test_jobs_whose_workers_have_joined_are_not_called_missing() -> None:
+    jobs = Jobs("slurm", "in logs", retry_seconds=60)
+    for name, number in (("0", "7"), ("1", "8")):
+        jobs.add(asked := Asked(name=name))
+        jobs.taken(asked, number)
+    assert jobs.obstacles({"0", "1"}) == []
+    (said,) = jobs.obstacles({"0"})
+    assert said.startswith("no worker of jobs 8 has joined")

@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import dask.utils
 import pytest
 
+from flowprep.cluster.batch import _walltime
 from flowprep.cluster.configfile import ClusterConfig, JobSettings, read_config, walltime_seconds
 from flowprep.cluster.security import address_of, check_address, is_loopback
 from flowprep.cluster.settings import ClusterSettings
@@ -147,7 +149,17 @@ def test_a_configuration_is_read(tmp_path: Path) -> None:
     [
         ("[jobs]\n", "unknown section jobs; known are job, waits"),
         ("[job]\ngpu = 1\n", "unknown setting `gpu`; known are queue, account"),
-        ('[job]\nwalltime = "1 day"\n', "`walltime` must be D-HH:MM:SS, HH:MM:SS or HH:MM, got '1 day'"),
+        (
+            '[job]\nwalltime = "1 day"\n',
+            "`walltime` must be D-HH:MM:SS, HH:MM:SS or HH:MM, minutes and seconds up to 59, got '1 day'",
+        ),
+        ('[job]\nwalltime = "00:99"\n', "minutes and seconds up to 59, got '00:99'"),
+        ('[job]\nmemory = "16"\n', "`memory` must be a number with a unit, such as 16GB, got '16'"),
+        ('[job]\nmemory = "lots"\n', "`memory` must be a number with a unit, such as 16GB, got 'lots'"),
+        (
+            '[job]\nwalltime = "01:00:00"\nlifetime_seconds = 3600\n',
+            "`lifetime_seconds` must be less than the 3600 s of `walltime`",
+        ),
         ("[job]\ncores = 0\n", "`cores` must be at least 1, got 0"),
         (
             '[job]\nlog_directory = "my logs"\n',
@@ -162,3 +174,20 @@ def test_a_wrong_configuration_is_wrong_use(text: str, message: str, tmp_path: P
     (tmp_path / "cluster.toml").write_text(text)
     with pytest.raises(SettingsError, match=re.escape(message)):
         read_config(tmp_path / "cluster.toml")
+
+
+@pytest.mark.parametrize("memory", ["16GB", "16 GB", "16G", "1.5TiB", "900mb"])
+def test_memory_is_asked_for_with_any_unit_of_dask(memory: str) -> None:
+    assert dask.utils.parse_bytes(JobSettings(memory=memory).memory) > 1e8
+
+
+def test_no_walltime_of_lsf_is_shorter_than_it_is_given() -> None:
+    """It knows minutes alone; half of one would be none."""
+    assert _walltime("00:00:30", "lsf") == "00:01"
+    assert _walltime("1-00:59:01", "lsf") == "25:00"
+    assert _walltime("00:00:30", "slurm") == "00:00:30"
+
+
+def test_no_worker_outlives_its_job() -> None:
+    seconds, stagger = JobSettings(walltime="01:00:00", lifetime_seconds=3590).lifetime()
+    assert (seconds, stagger) == (3590, 5)

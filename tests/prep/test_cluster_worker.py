@@ -41,7 +41,7 @@ def order(tmp_path: Path) -> str:
     work = Work(videos=tmp_path, out=tmp_path / "out", settings=settings, durability="fast")
     open_publisher(work.out, settings, durability="fast")
     task = Task(list_index=0, video=Video(id="v", path="v.avi"))
-    common = {"token": TOKEN, "number": 7, "work": work_to_json(work), "idle_seconds": 60.0}
+    common = {"token": TOKEN, "number": 7, "work": work_to_json(work), "idle_seconds": 60.0, "sign_seconds": 10.0}
     return encode({**common, **task_order(task, None)})
 
 
