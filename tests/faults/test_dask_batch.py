@@ -16,7 +16,19 @@ import dask
 import psutil
 import pytest
 from helpers.command import flowprep, store_bytes
-from helpers.dask_cluster import HELPERS, PATIENCE, WAITS, arguments, end_run, make_videos, start_run, undisturbed
+from helpers.dask_cluster import (
+    HELPERS,
+    PATIENCE,
+    WAITS,
+    arguments,
+    attempts_of,
+    end_run,
+    freeze,
+    make_videos,
+    start_run,
+    thaw,
+    undisturbed,
+)
 from helpers.fake_slurm import install_slurm
 from helpers.holding import Holding
 from helpers.invariants import Invariants, processes_of
@@ -198,8 +210,9 @@ def test_case_85_jobs_do_a_run_on_one_interface_and_one_that_dies_is_replaced(
     assert (folder / "files of dask").is_dir()
 
 
-def test_case_53_jobs_are_asked_for_as_there_is_work(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """With `minimum` one job stands by, and more come while there is more to do, up to `--workers`; each gets work."""
+def test_case_53_jobs_come_and_go_with_the_work(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """With `minimum` one job stands by; more come while there is more to do, up to `--workers`, and get work. They go
+    when only one video is left, and that is not disturbed."""
     folder, num_videos = tmp_path_factory.mktemp("data"), 12
     videos, whole = undisturbed(folder, num_videos)
     queue, out = Queue(folder, "minimum = 1"), tmp_path / "out"
@@ -207,10 +220,18 @@ def test_case_53_jobs_are_asked_for_as_there_is_work(tmp_path: Path, tmp_path_fa
         with queue.holding as holding:
             run = start_run(queue.command(videos, out, 3), queue.environment(invariants, 0))
             holding.wait_for(3, seconds=PATIENCE)
-            assert queue.num("sh") == 3
+            assert (queue.num("sh"), queue.num("cancelled")) == (3, 0)
+            child, last = next(iter(holding.held().items()))
+            freeze(child)
+        assert eventually(lambda: queue.num("cancelled") == 2, seconds=PATIENCE)
+        assert run.poll() is None
+        thaw(child)
         end_run(run, 0)
     invariants.check(whole)
     assert len([*queue.counts.iterdir()]) == num_videos
+    attempts = attempts_of(out)
+    assert [*attempts][-1] == f"a/{last}"
+    assert {tuple(outcomes) for outcomes in attempts.values()} == {("ok",)}
 
 
 def pages(pid: int) -> list[str]:

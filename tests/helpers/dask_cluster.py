@@ -33,7 +33,7 @@ WAITS = {
     "connect_seconds": 10.0,
     "reply_seconds": 10.0,
     "workers_seconds": PATIENCE,
-    "silence_seconds": 20.0,
+    "silence_seconds": PATIENCE,
     "visible_seconds": 3.0,
     "idle_seconds": 1.0,
     "move_seconds": 0.3,
@@ -123,7 +123,7 @@ class DaskCluster:
         where = [address] if address else ["--scheduler-file", str(self.file)]
         command = [sys.executable, "-m", "distributed.cli.dask_worker", *where, "--host", "127.0.0.1"]
         command += ["--nthreads", str(self.num_threads), "--memory-limit", "0", "--no-dashboard"]
-        command += ["--dashboard-address", "127.0.0.1:0", "--death-timeout", "20", "--preload", str(PRELOAD)]
+        command += ["--dashboard-address", "127.0.0.1:0", "--death-timeout", "60", "--preload", str(PRELOAD)]
         command += ["--local-directory", str(self.folder / "dask")]
         return self._start([*command, *self.tls, *options], "worker", environment or {})
 
