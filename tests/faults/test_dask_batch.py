@@ -238,8 +238,10 @@ def pages(pid: int) -> list[str]:
     """What web servers of a process have to show: Dask starts one always, which lists its pages itself."""
     found = []
     for address, port in listening(pid):
-        with contextlib.suppress(OSError, http.client.HTTPException):  # a port that speaks something else
-            connection = http.client.HTTPConnection(address, port, timeout=5)
+        with (
+            contextlib.closing(http.client.HTTPConnection(address, port, timeout=5)) as connection,
+            contextlib.suppress(OSError, http.client.HTTPException),  # a port that speaks something else
+        ):
             for page in ("/sitemap.json", "/status", "/health", "/metrics", "/info/main/workers.html"):
                 connection.request("GET", page)
                 answer = connection.getresponse()

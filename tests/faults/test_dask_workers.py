@@ -90,7 +90,6 @@ KILLS = (
     ("child", signal.SIGSEGV),
     ("worker", signal.SIGABRT),
     ("child", signal.SIGABRT),
-    ("worker", signal.SIGKILL),
 )
 
 
