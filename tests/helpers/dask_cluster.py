@@ -39,7 +39,8 @@ WAITS = {
     "move_seconds": 0.3,
     "witness_seconds": 20.0,
 }
-TTL_SECONDS = 3
+TTL_SECONDS = 4
+"""For clusters of which a node is frozen or cut off: a worker that is silent for so long counts as dead."""
 
 
 def write_config(path: Path, **waits: float) -> Path:
@@ -66,6 +67,7 @@ class DaskCluster:
         *,
         environment: Mapping[str, str] | None = None,
         slow_seconds: float = 0.0,
+        ttl_seconds: float = 60.0,
         num_threads: int = 1,
         tls: Sequence[str] = (),
     ) -> None:
@@ -84,7 +86,7 @@ class DaskCluster:
             **self.holding.environment,
             "STUCK_FILE": str(self.stuck),
             "SLOW_SECONDS": str(slow_seconds),
-            "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": f"{TTL_SECONDS}s",
+            "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": f"{ttl_seconds}s",
             "DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES": "[]",
             "OMP_NUM_THREADS": "1",
         }
