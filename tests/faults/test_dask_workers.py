@@ -232,7 +232,7 @@ def test_case_51_and_53_lifetimes_that_end_under_load_and_workers_that_come_late
     those that come while others are at work too, before any of these has finished a video."""
     with DaskCluster(tmp_path_factory.mktemp("cluster") / "dask", 0) as cluster:
         disturbed = Disturbed(data, cluster, tmp_path, num_workers=0)
-        lifetime, held = 4, {}
+        lifetime, held = 3, {}
         with cluster.holding as holding:
             while len(held) < 2:  # where all is slow they end before they have begun a video
                 lifetime *= 2
