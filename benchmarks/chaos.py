@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from common import machine_facts, print_result, print_table
 from helpers.command import flowprep, store_bytes
 from helpers.dask_cluster import (
+    TTL_SECONDS,
     DaskCluster,
     arguments,
     attempts_of,
@@ -68,7 +69,10 @@ class Round:
 
     def __init__(self, folder: Path, draw: random.Random, videos: Path, cluster: DaskCluster) -> None:
         self.draw, self.videos, self.cluster = draw, videos, cluster
-        self.out, self.config = folder / "out", write_config(folder / "config.toml", workers_seconds=120)
+        self.out, self.config = (
+            folder / "out",
+            write_config(folder / "config.toml", workers_seconds=120, silence_seconds=20),
+        )
         self.faults: Counter[str] = Counter()
         self.exits: Counter[int] = Counter()
         self.invariants = Invariants(folder, self.out)
@@ -207,7 +211,8 @@ def main() -> None:
         place = folder / f"round-{num_rounds}"
         place.mkdir()
         draw = random.Random(f"{options.seed}-{num_rounds}")
-        with DaskCluster(folder / f"cluster-{num_rounds}", NUM_WORKERS, slow_seconds=0.4) as cluster:
+        where = folder / f"cluster-{num_rounds}"
+        with DaskCluster(where, NUM_WORKERS, slow_seconds=0.4, ttl_seconds=TTL_SECONDS) as cluster:
             game = Round(place, draw, videos, cluster)
             game.play()
             game.check(whole)

@@ -1,8 +1,11 @@
-"""Clusters of batch jobs: scripts of four systems, and a run on a SLURM that is two shell scripts; case 85."""
+"""Clusters of batch jobs: scripts of four systems, and runs on a SLURM that is two shell scripts; cases 53 and 85."""
 
 from __future__ import annotations
 
 import contextlib
+import http
+import http.client
+import json
 import os
 import signal
 import subprocess
@@ -13,8 +16,21 @@ import dask
 import psutil
 import pytest
 from helpers.command import flowprep, store_bytes
-from helpers.dask_cluster import HELPERS, PATIENCE, WAITS, arguments, end_run, make_videos, start_run
+from helpers.dask_cluster import (
+    HELPERS,
+    PATIENCE,
+    WAITS,
+    arguments,
+    attempts_of,
+    end_run,
+    freeze,
+    make_videos,
+    start_run,
+    thaw,
+    undisturbed,
+)
 from helpers.fake_slurm import install_slurm
+from helpers.holding import Holding
 from helpers.invariants import Invariants, processes_of
 from helpers.processes import eventually
 
@@ -121,14 +137,52 @@ def test_loading_dask_jobqueue_leaves_signals_to_the_run() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
 
 
-def listening(pid: int) -> set[str]:
-    """Addresses at which a process listens."""
+def listening(pid: int) -> set[tuple[str, int]]:
+    """Addresses and ports at which a process listens."""
     with contextlib.suppress(psutil.Error):
-        return {c.laddr.ip for c in psutil.Process(pid).net_connections("inet") if c.status == psutil.CONN_LISTEN}
+        connections = psutil.Process(pid).net_connections("inet")
+        return {(one.laddr.ip, one.laddr.port) for one in connections if one.status == psutil.CONN_LISTEN}
     return set()
 
 
-def test_jobs_do_a_run_and_one_that_dies_is_replaced(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+class Queue:
+    """A SLURM of two shell scripts, and the environment and files of a run whose jobs it runs."""
+
+    def __init__(self, folder: Path, job: str, *, num_refused: int = 0) -> None:
+        self.commands, self.jobs = install_slurm(folder, num_refused=num_refused)
+        self.counts, self.config, self.holding = folder / "counts", folder / "cluster.toml", Holding(folder / "hold")
+        self.counts.mkdir()
+        waits = {**WAITS, "workers_seconds": PATIENCE, "submit_seconds": 1}
+        self.config.write_text(
+            f'[job]\ncores = 1\nmemory = "1GB"\ninterface = "lo"\nwalltime = "01:00:00"\n{job}\n[waits]\n'
+            + "".join(f"{name} = {value}\n" for name, value in waits.items())
+        )
+
+    def environment(self, invariants: Invariants, slow_seconds: float) -> dict[str, str]:
+        return {
+            **invariants.environment,
+            "PATH": f"{self.commands}:{os.environ['PATH']}",
+            "CHILD_SCRIPT": str(HELPERS / "cluster_child.py"),
+            "HELPERS": str(HELPERS),
+            "DASK_DISTRIBUTED__WORKER__PRELOAD": f'["{HELPERS / "cluster_preload.py"}"]',
+            "COUNT_FOLDER": str(self.counts),
+            **self.holding.environment,
+            "SLOW_SECONDS": str(slow_seconds),
+            "USER": "dask",
+        }
+
+    def command(self, videos: Path, out: Path, num_workers: int, *options: str) -> list[str]:
+        where = ["--cluster", "slurm", "--workers", str(num_workers), "--cluster-config", str(self.config), *options]
+        return [*arguments(videos, out, None, None)[:-2], *where]
+
+    def num(self, kind: str) -> int:
+        """Jobs that have been asked for (`sh`), `cancelled`, or `refused`."""
+        return len([*self.jobs.glob(f"*.{kind}")])
+
+
+def test_case_85_jobs_do_a_run_on_one_interface_and_one_that_dies_is_replaced(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """With TLS; nothing listens but on the interface that is named, and nothing is left at the end.
 
     One job is refused at first, and the paths have blanks in them.
@@ -136,44 +190,91 @@ def test_jobs_do_a_run_and_one_that_dies_is_replaced(tmp_path: Path, tmp_path_fa
     folder = tmp_path_factory.mktemp("data")
     videos = make_videos(folder / "videos", [f"v{number:02d}" for number in range(12)])
     flowprep(*arguments(videos, folder / "whole", None, None))
-    commands, jobs = install_slurm(folder, num_refused=1)
-    counts = folder / "counts"
-    counts.mkdir()
-    config, out = folder / "cluster.toml", tmp_path / "my store"
-    waits = {**WAITS, "workers_seconds": PATIENCE, "submit_seconds": 1}
-    config.write_text(
-        '[job]\ncores = 1\nmemory = "1GB"\ninterface = "lo"\nwalltime = "01:00:00"\n'
-        f'local_directory = "{folder}/files of $USER"\n[waits]\n'
-        + "".join(f"{name} = {value}\n" for name, value in waits.items())
-    )
-    command = [*arguments(videos, out, None, None)[:-2], "--cluster", "slurm", "--workers", "2"]
+    queue, out = Queue(folder, f'local_directory = "{folder}/files of $USER"', num_refused=1), tmp_path / "my store"
     with Invariants(tmp_path, out) as invariants:
-        environment = {
-            **invariants.environment,
-            "PATH": f"{commands}:{os.environ['PATH']}",
-            "CHILD_SCRIPT": str(HELPERS / "cluster_child.py"),
-            "HELPERS": str(HELPERS),
-            "DASK_DISTRIBUTED__WORKER__PRELOAD": f'["{HELPERS / "cluster_preload.py"}"]',
-            "COUNT_FOLDER": str(counts),
-            "SLOW_SECONDS": "2",
-            "USER": "dask",
-        }
-        run = start_run([*command, "--cluster-config", str(config)], environment)
-        assert eventually(lambda: len([*counts.iterdir()]) >= 3 or run.poll() is not None, seconds=PATIENCE)
+        run = start_run(queue.command(videos, out, 2), queue.environment(invariants, 2))
+        assert eventually(lambda: len([*queue.counts.iterdir()]) >= 3 or run.poll() is not None, seconds=PATIENCE)
         assert run.poll() is None, run.communicate()
         (certificates,) = out.glob(".flowprep/staging/cluster.*")
         assert certificates.stat().st_mode & 0o777 == 0o700
-        heard = {address for pid in processes_of(invariants.mark) for address in listening(pid)}
+        heard = {address for pid in processes_of(invariants.mark) for address, _ in listening(pid)}
         assert heard == {"127.0.0.1"}
-        first = min(jobs.glob("*.pid"))
+        first = min(queue.jobs.glob("*.pid"))
         os.killpg(int(first.read_text()), signal.SIGKILL)
         end_run(run, 0)
     invariants.check(store_bytes(folder / "whole"))
-    assert len(list(counts.iterdir())) <= 12 + 2
-    assert len(list(jobs.glob("*.sh"))) >= 3  # the third replaced the first
-    assert len(list(jobs.glob("*.cancelled"))) >= 2
-    assert len(list(jobs.glob("*.refused"))) == 1
+    assert len(list(queue.counts.iterdir())) <= 12 + 2
+    assert queue.num("sh") >= 3  # the third replaced the first
+    assert queue.num("cancelled") >= 2
+    assert queue.num("refused") == 1
     assert (folder / "files of dask").is_dir()
+
+
+def test_case_53_jobs_come_and_go_with_the_work(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """With `minimum` one job stands by; more come while there is more to do, up to `--workers`, and get work. They go
+    when only one video is left, and that is not disturbed."""
+    folder, num_videos = tmp_path_factory.mktemp("data"), 12
+    videos, whole = undisturbed(folder, num_videos)
+    queue, out = Queue(folder, "minimum = 1"), tmp_path / "out"
+    with Invariants(tmp_path, out) as invariants:
+        with queue.holding as holding:
+            run = start_run(queue.command(videos, out, 3), queue.environment(invariants, 0))
+            holding.wait_for(3, seconds=PATIENCE)
+            assert (queue.num("sh"), queue.num("cancelled")) == (3, 0)
+            child, last = next(iter(holding.held().items()))
+            freeze(child)
+        assert eventually(lambda: queue.num("cancelled") == 2, seconds=PATIENCE)
+        assert run.poll() is None
+        thaw(child)
+        end_run(run, 0)
+    invariants.check(whole)
+    assert len([*queue.counts.iterdir()]) == num_videos
+    attempts = attempts_of(out)
+    assert [*attempts][-1] == f"a/{last}"
+    assert {tuple(outcomes) for outcomes in attempts.values()} == {("ok",)}
+
+
+def pages(pid: int) -> list[str]:
+    """What web servers of a process have to show: Dask starts one always, which lists its pages itself."""
+    found = []
+    for address, port in listening(pid):
+        with (
+            contextlib.closing(http.client.HTTPConnection(address, port, timeout=5)) as connection,
+            contextlib.suppress(OSError, http.client.HTTPException),  # a port that speaks something else
+        ):
+            for page in ("/sitemap.json", "/status", "/health", "/metrics", "/info/main/workers.html"):
+                connection.request("GET", page)
+                answer = connection.getresponse()
+                text = answer.read()
+                if page == "/sitemap.json":
+                    found += json.loads(text)["paths"]
+                elif answer.status != http.HTTPStatus.NOT_FOUND:
+                    found.append(page)
+    return found
+
+
+def test_case_85_there_is_no_dashboard_unless_one_is_asked_for(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Not even on the loopback: other users of a login node are there too. No job ever joins these two runs."""
+    videos = make_videos(tmp_path_factory.mktemp("videos"), ["v0"])
+    found = {}
+    for name, options in (("without", []), ("with", ["--dashboard", "127.0.0.1:0"])):
+        queue = Queue(tmp_path_factory.mktemp(name), 'prologue = ["exec sleep 600"]')
+        out = tmp_path / name / "out"
+        out.parent.mkdir()
+        with Invariants(out.parent, out) as invariants:
+            run = start_run(queue.command(videos, out, 1, *options), queue.environment(invariants, 0))
+            assert eventually(lambda queue=queue: queue.num("pid") == 1, seconds=PATIENCE)
+            assert len(listening(run.pid)) >= 1
+            found[name] = pages(run.pid)
+            run.send_signal(signal.SIGINT)
+            run.send_signal(signal.SIGINT)
+            end_run(run, 3)
+        invariants.check_outside()
+        invariants.check_gone()
+    assert found["without"] == ["/sitemap.json"]  # nothing but the list of what there is
+    assert "/status" in found["with"]
 
 
 def test_a_batch_system_that_takes_no_job_ends_the_run_at_once(tmp_path: Path) -> None:

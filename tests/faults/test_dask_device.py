@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.dask_cluster import HELPERS, PATIENCE, DaskCluster, write_config
+from helpers.command import flowprep, store_bytes
+from helpers.dask_cluster import HELPERS, PATIENCE, DaskCluster, end_run, start_run, write_config
+from helpers.invariants import Invariants
 from helpers.media import moving_frames, write_video
 from helpers.processes import children_of, eventually
 
@@ -23,8 +26,11 @@ POISON_LEVEL = 60
 pytestmark = pytest.mark.filterwarnings("default")  # those of Dask are not ours
 
 
-def test_one_owner_a_device_and_its_death_is_the_fault_of_who_causes_it_alone(tmp_path: Path) -> None:
-    videos, mark = tmp_path / "videos", tmp_path / "mark"
+def test_one_owner_a_device_and_its_death_is_the_fault_of_who_causes_it_alone(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A later run, on a machine that gets along with all videos, ends the store as if nothing had been."""
+    videos, folder = tmp_path / "videos", tmp_path_factory.mktemp("cluster")
     videos.mkdir()
     for index in range(8):
         write_video(videos / f"{index}.avi", moving_frames(20, 48, 32, seed=index))
@@ -36,27 +42,38 @@ def test_one_owner_a_device_and_its_death_is_the_fault_of_who_causes_it_alone(tm
     device = {
         "DEVICE_SCRIPT": str(HELPERS / "faulty_device.py"),
         "FAULTS": f"crash={POISON_LEVEL}",
-        "FAULT_MARK": str(mark),
+        "FAULT_MARK": str(folder / "mark"),
     }
-    config = read_config(write_config(tmp_path / "config.toml"))
-    most_owners = 0
-    with DaskCluster(tmp_path / "dask", 0, num_threads=3, slow_seconds=0.2) as cluster:
-        cluster.nannies = [cluster.add_worker(environment=device)]
-        outcomes = {}
-        for done in run_tasks(work, tasks, ClusterSettings(dask=str(cluster.file)), config):
-            outcomes[done.row.id] = done
-            commands = [Path(f"/proc/{pid}/cmdline") for pid in cluster.children()]
-            most_owners = max(
-                most_owners, sum(b"faulty_device" in one.read_bytes() for one in commands if one.exists())
+    config = read_config(write_config(folder / "config.toml"))
+    alone = ["extract", "--dataset", "folder", "--videos", str(videos), "--backend", "dis", "--keep-size"]
+    flowprep(*alone, "--out", folder / "whole")
+    most_owners, outcomes = 0, {}
+    with Invariants(tmp_path, work.out) as invariants:
+        environment = invariants.environment
+        with DaskCluster(folder / "dask", 0, environment=environment, num_threads=3, slow_seconds=0.2) as cluster:
+            cluster.nannies = [cluster.add_worker(environment=device)]
+            for done in run_tasks(work, tasks, ClusterSettings(dask=str(cluster.file)), config):
+                outcomes[done.row.id] = done
+                most_owners = max(most_owners, sum("faulty_device" in command_of(pid) for pid in cluster.children()))
+            assert eventually(
+                lambda: [pid for one in cluster.workers() for pid in children_of(one)] == [], seconds=PATIENCE
             )
-        assert eventually(
-            lambda: [pid for one in cluster.workers() for pid in children_of(one)] == [], seconds=PATIENCE
-        )
+        invariants.check_gone()
+        end_run(start_run([*alone, "--out", str(work.out), "--retry", "all"], environment), 0)
+    invariants.check(store_bytes(folder / "whole"))
     poison = outcomes.pop("2poison")
     died = "the process that owns the device died"
     assert poison.row.state is State.QUARANTINED
     assert poison.row.reasons[0].code == "gpu_crash"
     assert poison.row.reasons[0] != Reason("gpu_crash", died)  # it says by which signal
     assert {str(done.row.state) for done in outcomes.values()} == {"ok"}
+    assert {done.num_attempts for done in outcomes.values()} <= {1, 2}
     assert len(outcomes) == 8
     assert most_owners == 1
+
+
+def command_of(pid: int) -> str:
+    """Of a process that may just end."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""

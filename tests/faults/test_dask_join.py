@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,12 +18,16 @@ from helpers.dask_cluster import (
     arguments,
     attempts_of,
     end_run,
+    freeze,
     start_run,
+    thaw,
     undisturbed,
     write_config,
 )
 from helpers.invariants import Invariants
-from helpers.processes import eventually
+from helpers.processes import children_of, eventually
+
+from flowprep import __version__
 
 NUM_VIDEOS = 10
 
@@ -35,11 +40,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, byte
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
     """One worker, to which the tests add others."""
-    with DaskCluster(tmp_path_factory.mktemp("cluster") / "dask", 1, slow_seconds=0.3) as cluster:
+    with DaskCluster(
+        tmp_path_factory.mktemp("cluster") / "dask", 1, slow_seconds=0.3, ttl_seconds=TTL_SECONDS
+    ) as cluster:
         yield cluster
 
 
-def test_61_a_worker_of_another_version_is_refused(
+def test_case_61_a_worker_of_another_version_is_refused(
     data: tuple[Path, dict[str, bytes]], cluster: DaskCluster, tmp_path: Path
 ) -> None:
     videos, whole = data
@@ -50,7 +57,7 @@ def test_61_a_worker_of_another_version_is_refused(
     time.sleep(1)  # it registers
     with Invariants(tmp_path, out) as invariants:
         said = end_run(start_run(arguments(videos, out, cluster, config), invariants.environment), 0)
-    assert "is not used: it has flowprep 0.0.9, the run 0.1.0; install the same there" in said
+    assert f"is not used: it has flowprep 0.0.9, the run {__version__}; install the same there" in said
     invariants.check(whole)
     other.terminate()
     other.wait(30)
@@ -61,7 +68,7 @@ def test_a_worker_that_does_not_share_the_disk_is_refused(
     data: tuple[Path, dict[str, bytes]], cluster: DaskCluster, tmp_path: Path
 ) -> None:
     """It is the only one, and the run ends with its sentence instead of waiting for a better one."""
-    videos, _ = data
+    videos, whole = data
     out, config = tmp_path / "out", write_config(tmp_path / "config.toml", visible_seconds=1)
     hidden = tmp_path / "elsewhere"
     # What the driver shows lies where the worker cannot look: as on a machine without that disk.
@@ -74,15 +81,18 @@ def test_a_worker_that_does_not_share_the_disk_is_refused(
         "from flowprep_cli.main import main\n"
         "main()\n"
     )
-    import sys
+    cluster.forget()
+    with Invariants(tmp_path, out) as invariants:
+        command = arguments(videos, out, cluster, config)
+        said = end_run(start_run(command, invariants.environment, program=(sys.executable, str(script))), 3)
+        assert f"does not see the store {out}; mount the shared disk there" in said
+        assert "has had no worker that can work" in said
+        assert cluster.starts().total() == 0
+        end_run(start_run(command, invariants.environment), 0)  # where both see the same
+    invariants.check(whole)
 
-    run = start_run(arguments(videos, out, cluster, config), os.environ, program=(sys.executable, str(script)))
-    said = end_run(run, 3)
-    assert f"does not see the store {out}; mount the shared disk there" in said
-    assert "has had no worker that can work" in said
 
-
-def test_62_a_clock_that_is_days_off_changes_nothing(
+def test_case_62_a_clock_that_is_days_off_changes_nothing(
     data: tuple[Path, dict[str, bytes]], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Nine days ahead on one worker, nine behind on the other: more than the age at which leftovers are removed."""
@@ -138,26 +148,32 @@ class Proxy:
             end.close()
 
 
-def test_58_a_worker_that_is_cut_off_costs_no_video(
+def test_case_58_a_worker_that_is_cut_off_costs_no_video(
     data: tuple[Path, dict[str, bytes]], cluster: DaskCluster, tmp_path: Path
 ) -> None:
-    """It goes on with its video meanwhile, and publishes what somebody else has been given."""
+    """It goes on with its video when somebody else has begun it again, and publishes it too."""
     videos, whole = data
     out, config = tmp_path / "out", write_config(tmp_path / "config.toml")
     cluster.forget()
-    import json
-
     proxy = Proxy(int(json.loads(cluster.file.read_text())["address"].rpartition(":")[2]))
     far = cluster.add_worker(address=f"tcp://127.0.0.1:{proxy.port}")
     cluster.nannies.append(far)
     assert eventually(lambda: len(cluster.workers()) == 2, seconds=PATIENCE)
     with Invariants(tmp_path, out) as invariants:
         run = start_run(arguments(videos, out, cluster, config), invariants.environment)
-        assert eventually(lambda: len(cluster.children()) == 2, seconds=PATIENCE)
-        cluster.wait_for_starts(3)
-        proxy.cut()
+        with cluster.holding as holding:
+            held = holding.wait_for(2, seconds=PATIENCE)
+            (worker,) = children_of(far.pid)
+            (child,) = children_of(worker)
+            proxy.cut()
+            freeze(child)
+        assert eventually(lambda: cluster.starts()[held[child]] == 2, seconds=PATIENCE), cluster.starts()
+        thaw(child)
         end_run(run, 0)
         time.sleep(TTL_SECONDS)
         proxy.mend()
-        assert eventually(lambda: cluster.children() == [], seconds=30)
+        assert eventually(lambda: cluster.children() == [], seconds=PATIENCE)
         invariants.check(whole)
+    attempts = attempts_of(out)
+    assert attempts[f"a/{held[child]}"] == ["worker_lost", "ok"]
+    assert sum(map(len, attempts.values())) >= NUM_VIDEOS + 1

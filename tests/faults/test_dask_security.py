@@ -12,7 +12,7 @@ from helpers.dask_cluster import DaskCluster, arguments, end_run, make_videos, s
 from helpers.invariants import Invariants
 
 
-def test_83_only_who_has_a_certificate_may_use_a_cluster_with_tls(
+def test_case_83_only_who_has_a_certificate_may_use_a_cluster_with_tls(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Refused are no certificates, those of another authority, and old ones; the cluster goes on working."""
@@ -45,7 +45,7 @@ def test_83_only_who_has_a_certificate_may_use_a_cluster_with_tls(
     invariants.check(store_bytes(folder / "whole"))
 
 
-def test_84_without_tls_a_cluster_elsewhere_is_refused_unless_that_is_asked_for(tmp_path: Path) -> None:
+def test_case_84_without_tls_a_cluster_elsewhere_is_refused_unless_that_is_asked_for(tmp_path: Path) -> None:
     videos = make_videos(tmp_path / "videos", ["v0"])
     config = write_config(tmp_path / "config.toml", connect_seconds=0.5)
     command = arguments(videos, tmp_path / "out", "tcp://192.0.2.1:8786", config)

@@ -112,17 +112,9 @@ def wholes(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return found
 
 
-def check_end(out: Path, whole: Files) -> None:
-    """The store is that of an uninterrupted run, and nothing unfinished is left."""
-    assert store_bytes(out) == whole
-    books = out / ".flowprep"
-    for name in ("staging", "aside", "drivers"):
-        assert not (books / name).exists() or list((books / name).iterdir()) == []
-    if (out / "shards").exists():
-        assert not list(books.glob("commits/*/*"))
-
-
-def doomed(steps: Sequence[str], marks: Path, victims: str, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def doomed(
+    steps: Sequence[str], marks: Path, victims: str, command: Sequence[str], promises: Invariants
+) -> subprocess.CompletedProcess[str]:
     """Run the command in processes that die at each of the steps once, see `helpers.doomed`."""
     marks.mkdir()
     doom = {"DOOM_STEPS": "\n".join(steps), "DOOM_MARKS": str(marks), "DOOM_VICTIMS": victims}
@@ -130,16 +122,16 @@ def doomed(steps: Sequence[str], marks: Path, victims: str, command: Sequence[st
         [sys.executable, str(DOOMED), *command],
         capture_output=True,
         text=True,
-        env={**os.environ, **doom},
+        env={**promises.environment, **doom},
         timeout=60,
         check=False,
     )
 
 
-def die_at_each(steps: Sequence[str], tmp_path: Path, command: Sequence[str]) -> None:
+def die_at_each(steps: Sequence[str], tmp_path: Path, command: Sequence[str], promises: Invariants) -> None:
     """Begin or resume the run again and again; each time it gets as far as the next step."""
     for number, step in enumerate(steps):
-        died = doomed([step], tmp_path / f"marks-{number}", "both", command)
+        died = doomed([step], tmp_path / f"marks-{number}", "both", command, promises)
         assert died.returncode == -signal.SIGKILL, f"it did not come to «{step}»\n{died.stderr}"
 
 
@@ -148,8 +140,15 @@ def die_at_each(steps: Sequence[str], tmp_path: Path, command: Sequence[str]) ->
 
 @FORMATS
 def test_two_workers_make_the_bytes_of_one(videos: Path, tmp_path: Path, wholes: dict[str, Files], form: str) -> None:
-    flowprep(*arguments(videos, tmp_path / "out", form, jobs=2), expect=1)
-    check_end(tmp_path / "out", wholes[form])
+    with watched(tmp_path) as promises:
+        flowprep(*arguments(videos, promises.out, form, jobs=2), expect=1)
+    promises.check(wholes[form])
+
+
+def watched(folder: Path) -> Invariants:
+    """A store in a folder of its own, in which nothing else may change."""
+    (folder / "data").mkdir(parents=True)
+    return Invariants(folder / "data", folder / "data" / "out")
 
 
 def for_each_format(work: Callable[[str, Path], None], tmp_path: Path) -> None:
@@ -165,30 +164,32 @@ def for_each_format(work: Callable[[str, Path], None], tmp_path: Path) -> None:
 
 def test_case_47_killed_at_each_step_of_publishing(videos: Path, tmp_path: Path, wholes: dict[str, Files]) -> None:
     def check(form: str, folder: Path) -> None:
-        out = folder / "out"
         middle = PACKING if form == "hdf5" else ("run rename out/timing.h5",)
-        die_at_each((*BEGINNING, *EXTRACTING[form], *middle, *ENDING), folder, arguments(videos, out, form))
-        flowprep(*arguments(videos, out, form), expect=1)
-        check_end(out, wholes[form])
+        with watched(folder) as promises:
+            command = arguments(videos, promises.out, form)
+            die_at_each((*BEGINNING, *EXTRACTING[form], *middle, *ENDING), folder, command, promises)
+            flowprep(*command, expect=1)
+        promises.check(wholes[form])
 
     for_each_format(check, tmp_path)
 
 
 def test_case_47_killed_at_each_step_of_replacing_an_outcome(videos: Path, tmp_path: Path) -> None:
     def check(form: str, folder: Path) -> None:
-        mine, out = folder / "videos", folder / "out"
+        mine, promises = folder / "videos", watched(folder)
         shutil.copytree(videos, mine)
-        command = arguments(mine, out, form)
+        command = arguments(mine, promises.out, form)
         flowprep(*command, expect=1)
         write_video(mine / "b" / "1.avi", moving_frames(6, 112, 84, seed=99))
         if form == "hdf5":  # the row that failed is in the other row file of its shard by now
             steps = [step for step in PACKING if "unlink rows" not in step]
         else:
             steps = ["child unlink rows/", *(step for step in EXTRACTING[form] if " out/" in step or " rows/" in step)]
-        die_at_each((*steps, "run unlink SHA256SUMS", *ENDING), folder, command)
-        flowprep(*command, expect=1)
+        with promises:
+            die_at_each((*steps, "run unlink SHA256SUMS", *ENDING), folder, command, promises)
+            flowprep(*command, expect=1)
         flowprep(*arguments(mine, folder / "whole", form), expect=1)
-        check_end(out, store_bytes(folder / "whole"))
+        promises.check(store_bytes(folder / "whole"))
 
     for_each_format(check, tmp_path)
 
@@ -198,12 +199,13 @@ def test_case_46_a_child_killed_at_each_step_costs_no_video(
     videos: Path, tmp_path: Path, wholes: dict[str, Files], form: str
 ) -> None:
     """One run, whose child is killed over and over: each video has its second try, and none a third."""
-    out, steps = tmp_path / "out", EXTRACTING[form]
-    done = doomed(steps, tmp_path / "marks", "child", arguments(videos, out, form))
+    steps = EXTRACTING[form]
+    with watched(tmp_path) as promises:
+        done = doomed(steps, tmp_path / "marks", "child", arguments(videos, promises.out, form), promises)
     assert done.returncode == 1, done.stderr
     assert len(list((tmp_path / "marks").iterdir())) == len(steps) <= NUM_GOOD
-    check_end(out, wholes[form])
-    events = [event for path in journals(out) for event in read_journal(path) if event["event"] == "video"]
+    promises.check(wholes[form])
+    events = [event for path in journals(promises.out) for event in read_journal(path) if event["event"] == "video"]
     assert len(events) == NUM_GOOD + 1
     assert 1 < sum(len(event["attempts"]) for event in events) - NUM_GOOD <= len(steps)
 
@@ -216,28 +218,29 @@ def test_case_45_killed_at_random_moments(videos: Path, tmp_path: Path, wholes: 
     moments, num_kills, num_stores = random.Random(4), 0, 0
     while num_kills < NUM_KILLS:
         form = ("hdf5", "jpeg")[num_stores % 2]
-        out, num_stores = tmp_path / f"{num_stores}" / "out", num_stores + 1
         is_done = False
-        while not is_done:
-            run = subprocess.Popen([FLOWPREP, *arguments(videos, out, form, jobs=2)], stderr=subprocess.DEVNULL)
-            if num_kills < NUM_KILLS:
-                time.sleep(seconds * moments.uniform(0.1, 1.0))
-                run.kill()
-            is_done = run.wait(120) == 1
-            assert is_done or run.returncode == -signal.SIGKILL
-            num_kills += not is_done
-        check_end(out, wholes[form])
+        with watched(tmp_path / f"{num_stores}") as promises:
+            command = [FLOWPREP, *arguments(videos, promises.out, form, jobs=2)]
+            while not is_done:
+                run = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=promises.environment)
+                if num_kills < NUM_KILLS:
+                    time.sleep(seconds * moments.uniform(0.1, 1.0))
+                    run.kill()
+                is_done = run.wait(120) == 1
+                assert is_done or run.returncode == -signal.SIGKILL
+                num_kills += not is_done
+        num_stores += 1
+        promises.check(wholes[form])
     assert eventually(lambda: children_of(os.getpid()) == [])
 
 
 def test_case_48_a_child_is_killed_all_the_time(videos: Path, tmp_path: Path, wholes: dict[str, Files]) -> None:
     """For as long as the run goes on. Who is killed twice over one video cannot be told from one that is to blame:
     the video is given up for want of memory, as the system kills for that, and a plain run heals it."""
-    out, moments, num_kills = tmp_path / "data" / "out", random.Random(8), 0
-    (tmp_path / "data").mkdir()
-    with Invariants(tmp_path / "data", out) as promises:
+    moments, num_kills = random.Random(8), 0
+    with watched(tmp_path) as promises:
         for _ in range(3):  # with 10 short videos a run is over after a few kills
-            command = [FLOWPREP, *arguments(videos, out, "hdf5", jobs=2)]
+            command = [FLOWPREP, *arguments(videos, promises.out, "hdf5", jobs=2)]
             run = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=promises.environment)
             while run.poll() is None:
                 time.sleep(moments.uniform(0.3, 0.6))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
+import re
 import signal
 import subprocess
 import sys
@@ -14,8 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from helpers.command import FLOWPREP, flowprep, store_bytes
+from helpers.holding import Holding
 from helpers.media import moving_frames, write_video
 from helpers.processes import children_of, eventually
+
+from flowprep.cluster.connection import DaskConnection
+from flowprep.cluster.waits import Waits
 
 HELPERS = Path(__file__).parent
 PRELOAD = HELPERS / "cluster_preload.py"
@@ -27,13 +33,14 @@ WAITS = {
     "connect_seconds": 10.0,
     "reply_seconds": 10.0,
     "workers_seconds": PATIENCE,
-    "silence_seconds": 20.0,
+    "silence_seconds": PATIENCE,
     "visible_seconds": 3.0,
     "idle_seconds": 1.0,
     "move_seconds": 0.3,
     "witness_seconds": 20.0,
 }
-TTL_SECONDS = 3
+TTL_SECONDS = 4
+"""For clusters of which a node is frozen or cut off: a worker that is silent for so long counts as dead."""
 
 
 def write_config(path: Path, **waits: float) -> Path:
@@ -60,20 +67,26 @@ class DaskCluster:
         *,
         environment: Mapping[str, str] | None = None,
         slow_seconds: float = 0.0,
+        ttl_seconds: float = 60.0,
         num_threads: int = 1,
         tls: Sequence[str] = (),
     ) -> None:
         self.folder, self.counts = folder, folder / "counts"
         self.counts.mkdir(parents=True)
+        (folder / "done").mkdir()
         self.file = folder / "scheduler.json"
         self.num_threads, self.tls = num_threads, list(tls)
+        self.holding, self.stuck = Holding(folder / "hold"), folder / "stuck"
         self.environment = {
             **(environment or os.environ),
             "CHILD_SCRIPT": str(HELPERS / "cluster_child.py"),
             "HELPERS": str(HELPERS),
             "COUNT_FOLDER": str(self.counts),
+            "DONE_FOLDER": str(folder / "done"),
+            **self.holding.environment,
+            "STUCK_FILE": str(self.stuck),
             "SLOW_SECONDS": str(slow_seconds),
-            "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": f"{TTL_SECONDS}s",
+            "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": f"{ttl_seconds}s",
             "DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES": "[]",
             "OMP_NUM_THREADS": "1",
         }
@@ -112,7 +125,7 @@ class DaskCluster:
         where = [address] if address else ["--scheduler-file", str(self.file)]
         command = [sys.executable, "-m", "distributed.cli.dask_worker", *where, "--host", "127.0.0.1"]
         command += ["--nthreads", str(self.num_threads), "--memory-limit", "0", "--no-dashboard"]
-        command += ["--dashboard-address", "127.0.0.1:0", "--death-timeout", "20", "--preload", str(PRELOAD)]
+        command += ["--dashboard-address", "127.0.0.1:0", "--death-timeout", "60", "--preload", str(PRELOAD)]
         command += ["--local-directory", str(self.folder / "dask")]
         return self._start([*command, *self.tls, *options], "worker", environment or {})
 
@@ -140,6 +153,21 @@ class DaskCluster:
         """How often each video has begun."""
         return Counter(path.name.rpartition(".")[0] for path in self.counts.iterdir())
 
+    @contextlib.contextmanager
+    def seen(self, **waits: float) -> Iterator[DaskConnection]:
+        """The cluster as a driver sees it."""
+        address = json.loads(self.file.read_text())["address"]
+        connection = DaskConnection(address, None, Waits(**waits), "seen", queue.SimpleQueue())
+        try:
+            yield connection
+        finally:
+            connection.close(at_once=True)
+
+    def runs(self) -> set[str]:
+        """The tokens of the runs that have given the cluster something to do."""
+        with self.seen() as connection:
+            return {*re.findall(r"flowprep-([0-9a-f]+)-\d+", connection.dump())}
+
     def wait_for_starts(self, num: int) -> None:
         assert eventually(lambda: self.starts().total() >= num, seconds=PATIENCE), self.starts()
 
@@ -166,11 +194,18 @@ def arguments(videos: Path, out: Path, cluster: DaskCluster | str | None, config
 
 
 def start_run(
-    command: Sequence[str], environment: Mapping[str, str], *, program: Sequence[str] = (str(FLOWPREP),)
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    program: Sequence[str] = (str(FLOWPREP),),
+    log: Path | None = None,
 ) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*program, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**environment}
-    )
+    """Start a run; what it says is for `end_run`, or goes into `log`."""
+    with contextlib.ExitStack() as stack:
+        stderr = subprocess.PIPE if log is None else stack.enter_context(log.open("wb"))
+        return subprocess.Popen(
+            [*program, *command], stdout=subprocess.PIPE, stderr=stderr, text=True, env={**environment}
+        )
 
 
 def end_run(run: subprocess.Popen[str], expect: int, *, seconds: float = 2 * PATIENCE) -> str:
@@ -213,14 +248,23 @@ def all_children_of(parent: int) -> Iterator[int]:
 
 
 def attempts_of(out: Path) -> dict[str, list[str]]:
-    """The outcomes of all attempts at each video, by the journals."""
+    """The outcomes of all attempts at each video, by the journals; in the order of their ends."""
+    return _attempts(out, "outcome")
+
+
+def workers_of(out: Path, video: str) -> list[str]:
+    """Who has tried a video."""
+    return _attempts(out, "worker")[video]
+
+
+def _attempts(out: Path, what: str) -> dict[str, list[str]]:
     from flowprep.journal import journals, read_journal
 
     found: dict[str, list[str]] = {}
     for path in journals(out):
         for event in read_journal(path):
             if event["event"] == "video":
-                found.setdefault(event["id"], []).extend(attempt["outcome"] for attempt in event["attempts"])
+                found.setdefault(event["id"], []).extend(attempt[what] for attempt in event["attempts"])
     return found
 
 

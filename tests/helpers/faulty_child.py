@@ -3,7 +3,8 @@
 The file name of a video says what happens: `crash`, `abort`, `exit`, `kill`, `sleep`, `hold` (the GIL), `grow` and
 `burst` (memory) in place of the real work; `late` dies after its commit; `noise` writes to its standard output; `full`
 finds the disk full; `io`, `changed`, `internal`, `opencv` (it has no memory) are exceptions inside the pipeline. What
-follows a `-` is free, but a name that ends with `-once` does it only as long as no file `<video>.done` exists.
+follows a `-` is free, but a name that ends with `-once` does it only as long as no file `<video>.done` exists,
+which lies beside it or in `DONE_FOLDER`.
 """
 
 import ctypes
@@ -70,7 +71,7 @@ def main() -> None:
     def extract_video(video: Any, list_index: int, videos: Path, *arguments: Any, **named: Any) -> Row:
         global healed
         word, path = Path(video.path).stem, videos / video.path
-        mark = path.with_suffix(".done")
+        mark = Path(os.environ.get("DONE_FOLDER", path.parent), f"{word}.done")
         healed = word.endswith("-once") and mark.exists()
         mark.touch()
         row = real_video(video, list_index, videos, *arguments, **named)

@@ -1,6 +1,7 @@
 """`flowprep` whose children wait before each video. Run as a script in place of the command.
 
-`SLOW_SECONDS` is how long; it leaves a file `<video>.begun` beside each video that has begun.
+`SLOW_SECONDS` is how long; it leaves a file `<video>.begun` beside each video that has begun. With `HOLD_FOLDER` in its
+place they wait for as long as they are held, see `helpers.holding`.
 """
 
 from __future__ import annotations
@@ -23,8 +24,13 @@ def _child_main(arguments: list[str]) -> None:
     real = pipeline.extract_video
 
     def extract_video(video: Any, list_index: int, videos: Path, *rest: Any, **named: Any) -> Row:
-        (videos / video.path).with_suffix(".begun").touch()
-        time.sleep(float(os.environ["SLOW_SECONDS"]))
+        if "HOLD_FOLDER" in os.environ:
+            from held import wait_while_held
+
+            wait_while_held(Path(video.path).stem)
+        else:
+            (videos / video.path).with_suffix(".begun").touch()
+            time.sleep(float(os.environ["SLOW_SECONDS"]))
         return real(video, list_index, videos, *rest, **named)
 
     pipeline.extract_video = extract_video

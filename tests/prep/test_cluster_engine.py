@@ -44,7 +44,7 @@ def test_every_video_is_done_once_and_two_a_thread_are_sent(work: Work) -> None:
     assert len(played.dropped) >= 20  # no future is kept
 
 
-def test_60_a_cluster_that_is_stuck_is_begun_anew_three_times_and_then_given_up(work: Work) -> None:
+def test_case_60_a_cluster_that_is_stuck_is_begun_anew_three_times_and_then_given_up(work: Work) -> None:
     played = Played(work)
     played.act = lambda *_: None
     course = Course(work, played, 5)
@@ -55,7 +55,7 @@ def test_60_a_cluster_that_is_stuck_is_begun_anew_three_times_and_then_given_up(
     assert len(course.notes) == 3
 
 
-def test_60_a_cluster_that_is_stuck_once_loses_nothing(work: Work) -> None:
+def test_case_60_a_cluster_that_is_stuck_once_loses_nothing(work: Work) -> None:
     played = Played(work)
 
     def act(cluster: Played, worker: str, order: dict[str, Any]) -> None:

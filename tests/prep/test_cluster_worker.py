@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from helpers.processes import eventually
 
+from flowprep import __version__
 from flowprep.childprocess import Task, Work
 from flowprep.cluster import worker
-from flowprep.cluster.orders import encode, task_order, work_to_json
-from flowprep.config import ExtractSettings, FlowSettings
+from flowprep.cluster.orders import decode, encode, task_order, work_to_json
+from flowprep.config import ALGORITHMS, ExtractSettings, FlowSettings
 from flowprep.errors import RunStoppedError, SettingsError
+from flowprep.journal import versions
 from flowprep.publisher import open_publisher
 from flowprep.records import Video
 from flowprep.supervisor import SetAsideError
@@ -43,6 +45,43 @@ def order(tmp_path: Path) -> str:
     task = Task(list_index=0, video=Video(id="v", path="v.avi"))
     common = {"token": TOKEN, "number": 7, "work": work_to_json(work), "idle_seconds": 60.0, "sign_seconds": 10.0}
     return encode({**common, **task_order(task, None)})
+
+
+@pytest.mark.parametrize(
+    ("changed", "obstacle"),
+    [
+        ({}, ""),
+        ({"version": "0.0.9"}, f"it has flowprep {__version__}, the run 0.0.9; install the same there"),
+        (
+            {"algorithms": {**ALGORITHMS, "decode": 0}},
+            "its flowprep has other stages, although its version is the same; install the same there",
+        ),
+        *(
+            (
+                {"versions": {**versions(), name: "0.0.1"}},
+                f"it has {name} {versions()[name]}, the run 0.0.1: bytes may differ; install the same there",
+            )
+            for name in ("opencv", "pyav", "ffmpeg_libavcodec")
+        ),
+        ({"versions": {**versions(), "python": "2.7", "machine": "vax", "h5py": "0"}}, ""),
+    ],
+    ids=["same", "version", "stages", "opencv", "pyav", "ffmpeg", "what changes no byte"],
+)
+def test_case_61_only_who_makes_the_same_bytes_may_join(
+    said: list[dict[str, Any]], order: str, tmp_path: Path, changed: dict[str, Any], obstacle: str
+) -> None:
+    probe = tmp_path / "probe"
+    probe.write_text("secret")
+    introduction = {
+        "version": __version__,
+        "algorithms": dict(ALGORITHMS),
+        "versions": versions(),
+        "probe": str(probe),
+        "secret": "secret",
+        "visible_seconds": 0.1,
+    }
+    worker.join(encode({**decode(order), **introduction, **changed}))
+    assert said == [{"event": "joined", "number": 7, "obstacle": obstacle}]
 
 
 def threads(name: str) -> list[threading.Thread]:
