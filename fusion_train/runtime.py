@@ -2,6 +2,12 @@
 
 Note [random numbers by step]: before every step the generators are seeded by (seed, step, rank) alone. So a resumed run
 draws what the uninterrupted one would have drawn, and a checkpoint needs no state of any generator.
+
+Note [whose statistics]: batch normalisation that is trained keeps running means and variances of what its process has
+seen, so they differ between processes, where weights do not. Those of the first count, as in PyTorch's
+DistributedDataParallel: they are what a checkpoint has, and the others get them before anything is evaluated. Means
+over the processes would use more data, but depend in their last bits on how often they are taken, and so on where a
+training was stopped; the statistics of the first process do not know of the others.
 """
 
 from __future__ import annotations
@@ -81,9 +87,16 @@ class Runtime:
             reduction.add_up_gradients(parameters)
 
     def send_weights(self, network: nn.Module) -> None:
-        """Give all processes the weights of the first."""
+        """Give all processes the weights of the first, and its buffers."""
+        self._send(network.state_dict().values())
+
+    def send_buffers(self, network: nn.Module) -> None:
+        """Give all processes the buffers of the first, see Note [whose statistics]."""
+        self._send(network.buffers())
+
+    def _send(self, tensors: Iterable[Tensor]) -> None:
         if self.world_size > 1:
-            for tensor in network.state_dict().values():
+            for tensor in tensors:
                 distributed.broadcast(tensor, 0)
 
     def gathered(self, rows: list[Any]) -> list[Any]:

@@ -125,6 +125,8 @@ def train(
                 # After the last step of an epoch comes its validation first.
                 if training.step % options.save_every == 0 and training.step % training.steps_per_epoch:
                     save(last, whole=True)
+            if settings.model.batch_norm != "frozen":
+                runtime.send_buffers(training.network)  # Note [whose statistics]
             found = _validate(training, validation)
             if found is not None:
                 line = {"step": training.step, "epoch": training.schedule.epoch + 1, **found.row(options.val)}
