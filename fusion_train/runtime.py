@@ -23,10 +23,8 @@ from typing import Any, TypeVar, final
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 
-from flowprep.errors import SettingsError
+from flowprep.errors import BackendUnavailableError, SettingsError
 from fusion_train import reduction
 from fusion_train.data.draws import Draws
 from fusion_train.meeting import Meeting
@@ -133,6 +131,7 @@ def started(device: str = "auto", *, deterministic: bool = False) -> Iterator[Ru
 
     Raises:
         SettingsError: The device is unknown or not here.
+        BackendUnavailableError: There are several processes, and this PyTorch is built for one.
     """
     world_size, rank, local_rank = (
         int(os.environ.get(name, default))
@@ -145,15 +144,25 @@ def started(device: str = "auto", *, deterministic: bool = False) -> Iterator[Ru
         if world_size == 1:
             yield Runtime(device=chosen)
             return
-        store, _, _ = next(rendezvous("env://", rank, world_size))
-        distributed.init_process_group(
-            "nccl" if chosen.type == "cuda" else "gloo",
-            store=PrefixStore("group", store),
-            rank=rank,
-            world_size=world_size,
-        )
-        yield Runtime(device=chosen, rank=rank, world_size=world_size, meeting=Meeting(store, rank, world_size))
+        meeting = _met(chosen, rank, world_size)
+        yield Runtime(device=chosen, rank=rank, world_size=world_size, meeting=meeting)
         distributed.destroy_process_group()
+
+
+def _met(device: torch.device, rank: int, world_size: int) -> Meeting:
+    """Meet the other processes, in a process group and beside it."""
+    if not distributed.is_available():
+        raise BackendUnavailableError(
+            f"PyTorch {torch.__version__} is built without torch.distributed, which {world_size} processes need; "
+            "install another build, or start one process without torchrun"
+        )
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    store, _, _ = next(rendezvous("env://", rank, world_size))
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, store=PrefixStore("group", store), rank=rank, world_size=world_size)
+    return Meeting(store, rank, world_size)
 
 
 def _device(name: str, local_rank: int) -> torch.device:
@@ -176,11 +185,13 @@ def _device(name: str, local_rank: int) -> torch.device:
 @contextlib.contextmanager
 def _determinism(wanted: bool) -> Iterator[None]:
     """Only deterministic kernels inside."""
+    if not wanted:  # PyTorch imports its compiler to be told so
+        yield
+        return
     before = torch.are_deterministic_algorithms_enabled()
-    if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it is first used
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it is first used
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
     try:
         yield
     finally:
