@@ -14,7 +14,8 @@ from fusion_train.checkpoint import file_sha256
 from fusion_train.config import ModelSettings
 
 _STREAMS = ("spatial", "temporal")
-_FIELDS = (*(f"{stream}_weights" for stream in _STREAMS), "fusion_weights")
+FIELDS = (*(f"{stream}_weights" for stream in _STREAMS), "fusion_weights")
+"""Settings that may name a file of weights."""
 _NO_FILES = ("none", "torchvision", "torchvision-features")
 _SHOWN = 8
 
@@ -46,13 +47,13 @@ def comparable(
         Both, with equal texts for equal files, and with the sums behind the paths where those differ.
     """
     models = dict(there["model"]), dict(asked["model"])
-    for name in _FIELDS:
+    for name in FIELDS:
         if not any(name in model for model in models):
             continue
         sums = (sums_there or {}).get(name), sums_asked.get(name)
         texts = [str(model.get(name, "none")) for model in models]
         if None in sums:
-            is_same = _place(texts[0]) == _place(texts[1])
+            is_same = place(texts[0]) == place(texts[1])
         else:
             is_same = sums[0] == sums[1]
             texts = [f"{text} (SHA-256 {str(found)[:_SHOWN]}..)" for text, found in zip(texts, sums, strict=True)]
@@ -61,5 +62,6 @@ def comparable(
     return {**there, "model": models[0]}, {**asked, "model": models[1]}
 
 
-def _place(weights: str) -> str:
+def place(weights: str) -> str:
+    """Where a path to weights leads; what is no path stays as it is."""
     return weights if weights in _NO_FILES else str(Path(weights).expanduser().resolve())

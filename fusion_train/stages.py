@@ -187,6 +187,11 @@ def lasting_of_stage(settings: FusionSettings) -> dict[str, Any]:
     return content
 
 
+def initial_of(folder: Path) -> dict[str, str]:
+    """The SHA-256 sums of the files that a finished network has started from, as far as its mark has them."""
+    return dict(json.loads((folder / DONE).read_text("utf-8")).get("initial_sha256", {}))
+
+
 def _check_done(path: Path, record: Mapping[str, Any]) -> None:
     try:
         there = json.loads(path.read_text("utf-8"))
