@@ -15,7 +15,7 @@ from flowprep.settings import differences
 from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
 from fusion_train.bilinear import fit_classifier, has_svm, trains_by_descent
-from fusion_train.checkpoint import Checkpoint, data_fingerprint
+from fusion_train.checkpoint import Checkpoint, data_fingerprint, taking_over
 from fusion_train.config import FusionSettings
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.maps import FrozenMaps
@@ -27,6 +27,7 @@ from fusion_train.metrics import Metrics, cross_entropy, measure
 from fusion_train.models.build import new_network
 from fusion_train.models.two_stream import FusedNetwork
 from fusion_train.models.weights import initialise
+from fusion_train.outage import device_memory
 from fusion_train.runtime import Runtime
 from fusion_train.training import Speed, Training, streams_of
 from fusion_train.trainlog import TrainLog
@@ -61,6 +62,7 @@ def train(
             weights has changed since.
         MissingDataError: Initial weights are missing.
         TrainingDivergedError: The loss is not finite.
+        StoreError: What has been begun is damaged.
     """
     options, last = settings.train, folder / LAST
     check_trains(settings)
@@ -81,11 +83,13 @@ def train(
     else:
         _check_same(begun, settings, manifest, initial, last)
         network = new_network(settings.model, num_classes=len(classes))
-        network.load_state_dict(dict(begun.network))
+        with taking_over(last):
+            network.load_state_dict(dict(begun.network))
     training = Training(network, dataset, settings, runtime)
     runtime.send_weights(training.network)
     if begun is not None and begun.training is not None:
-        training.load_state_dict(begun.training)
+        with taking_over(last), device_memory("take a device with more memory that is free"):
+            training.load_state_dict(begun.training)
 
     def save(path: Path, *, whole: bool) -> None:
         if not runtime.is_main:
