@@ -79,11 +79,11 @@ class Checkpoint:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
             if (content["kind"], content["format"]) != (_KIND, FORMAT):
                 raise StoreError(f"{path} is not a checkpoint of format {FORMAT}; train again")
-            classes = tuple(content["classes"])
+            settings, classes = FusionSettings.from_json(content["settings"]), tuple(content["classes"])
             if not all(isinstance(name, str) for name in classes):
                 raise TypeError("its classes are no texts")
             return cls(
-                settings=FusionSettings.from_json(content["settings"]),
+                settings=settings,
                 manifest_sha256=content["manifest_sha256"],
                 classes=classes,
                 network=content["network"],
