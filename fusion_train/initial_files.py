@@ -16,7 +16,8 @@ from fusion_train.config import ModelSettings
 _STREAMS = ("spatial", "temporal")
 FIELDS = (*(f"{stream}_weights" for stream in _STREAMS), "fusion_weights")
 """Settings that may name a file of weights."""
-_NO_FILES = ("none", "torchvision", "torchvision-features")
+NO_FILES = ("none", "torchvision", "torchvision-features")
+"""What they may have that is no path."""
 _SHOWN = 8
 
 
@@ -25,7 +26,7 @@ def initial_sha256(model: ModelSettings) -> dict[str, str]:
     used = [f"{stream}_weights" for stream in _STREAMS if model.network in (stream, "fused")]
     if model.network == "fused":
         used.append("fusion_weights")
-    paths = {name: Path(getattr(model, name)).expanduser() for name in used if getattr(model, name) not in _NO_FILES}
+    paths = {name: Path(getattr(model, name)).expanduser() for name in used if getattr(model, name) not in NO_FILES}
     return {name: file_sha256(path) for name, path in paths.items() if path.is_file()}
 
 
@@ -64,4 +65,4 @@ def comparable(
 
 def place(weights: str) -> str:
     """Where a path to weights leads; what is no path stays as it is."""
-    return weights if weights in _NO_FILES else str(Path(weights).expanduser().resolve())
+    return weights if weights in NO_FILES else str(Path(weights).expanduser().resolve())
