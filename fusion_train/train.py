@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from fusion_train.metrics import Metrics, cross_entropy, measure
 from fusion_train.models.build import new_network
 from fusion_train.models.two_stream import FusedNetwork
 from fusion_train.models.weights import initialise
-from fusion_train.outage import device_memory
+from fusion_train.outage import device_memory, remove_unfinished
 from fusion_train.runtime import Runtime
 from fusion_train.training import Speed, Training, streams_of
 from fusion_train.trainlog import TrainLog
@@ -59,7 +59,7 @@ def train(
 
     Raises:
         SettingsError: Settings do not fit each other, the store, or what has been begun, also where a file of initial
-            weights has changed since.
+            weights has changed since. `train.rates` and `train.precision` may change until the training has ended.
         MissingDataError: Initial weights are missing.
         TrainingDivergedError: The loss is not finite.
         StoreError: What has been begun is damaged.
@@ -72,7 +72,11 @@ def train(
     validation = _validation(store, parts.validation, settings, maps)
     classes, manifest = read_splits(store.path).classes, data_fingerprint(store)
     initial = initial_sha256(settings.model)
+    if runtime.is_main:
+        for name in (LAST, NETWORK):
+            remove_unfinished(folder / name)
     begun = Checkpoint.load(last) if last.exists() else None
+    changed: dict[str, Any] = {}
 
     if begun is None:
         runtime.seed_step(options.seed, -1)
@@ -81,7 +85,7 @@ def train(
             if report is not None and runtime.is_main:
                 report({"step": 0, "epoch": 0, "initial": loaded.sentence(name)})
     else:
-        _check_same(begun, settings, manifest, initial, last)
+        changed = _check_same(begun, settings, manifest, initial, last)
         network = new_network(settings.model, num_classes=len(classes))
         with taking_over(last):
             network.load_state_dict(dict(begun.network))
@@ -90,6 +94,8 @@ def train(
     if begun is not None and begun.training is not None:
         with taking_over(last), device_memory("take a device with more memory that is free"):
             training.load_state_dict(begun.training)
+    if changed and training.schedule.is_over:
+        raise _others(last, [f"{name}: {was} there, {now} asked for" for name, (was, now) in changed.items()])
 
     def save(path: Path, *, whole: bool) -> None:
         if not runtime.is_main:
@@ -106,6 +112,9 @@ def train(
         ).save(path)
 
     with TrainLog(folder, resumed_step=training.step, tensorboard=options.tensorboard, active=runtime.is_main) as log:
+        if changed:
+            log.add({"step": training.step, "epoch": training.schedule.epoch + 1, "changed": changed}, report)
+            save(last, whole=True)  # with these settings, so that it is said once
         speed = Speed()
         descends = trains_by_descent(training.network, settings)
         while descends and not training.schedule.is_over:
@@ -221,17 +230,33 @@ _FREE = {
 }
 
 
+_ADJUSTABLE = ("precision", "rates")
+"""Settings of `train` that may change while it is under way, as the cure for a loss that is not finite. The schedule
+holds no rate, momentum is a sum of gradients alone, and weights are float32 in either precision."""
+
+
 def _check_same(
     begun: Checkpoint, settings: FusionSettings, manifest: str, initial: Mapping[str, str], path: Path
-) -> None:
-    old, new = lasting(begun.settings), lasting(settings)
-    if changed := differences(*comparable(old, new, begun.initial, initial)):
-        raise SettingsError(
-            f"{path} was begun with other settings ({'; '.join(changed)}); go on with those, give another folder, or "
-            "delete this one to train anew"
-        )
+) -> dict[str, tuple[Any, Any]]:
+    """Of what may be adjusted, what is another: old and new value by name."""
+    old, new = comparable(lasting(begun.settings), lasting(settings), begun.initial, initial)
+    changed = {
+        f"train.{name}": (old["train"].pop(name), new["train"].pop(name))
+        for name in _ADJUSTABLE
+        if old["train"][name] != new["train"][name]
+    }
+    if others := differences(old, new):
+        raise _others(path, others)
     if begun.manifest_sha256 != manifest:
         raise SettingsError(f"{path} was begun on another state of the store; give another folder to train anew")
+    return changed
+
+
+def _others(path: Path, differing: Sequence[str]) -> SettingsError:
+    return SettingsError(
+        f"{path} was begun with other settings ({'; '.join(differing)}); go on with those, give another folder, or "
+        "delete this one to train anew"
+    )
 
 
 def check_trains(settings: FusionSettings) -> None:

@@ -19,10 +19,9 @@ from helpers import one_rank_fails
 from helpers.training import RUNTIME, SMALL, write_store
 from torch import distributed
 
-from flowprep.errors import BackendUnavailableError, FlowprepError, SettingsError
+from flowprep.errors import BackendUnavailableError, DeviceMemoryError, FlowprepError, SettingsError
 from fusion_train import meeting, runtime
 from fusion_train.meeting import Meeting
-from fusion_train.outage import DeviceMemoryError
 
 
 def in_both(work: Callable[[Meeting, int], Any]) -> list[Any]:
@@ -58,7 +57,7 @@ def test_what_the_first_does_alone_all_get() -> None:
     ("error", "kinds"),
     [
         (SettingsError("a class has no video"), (SettingsError, SettingsError)),
-        (DeviceMemoryError("out of memory"), (DeviceMemoryError, FlowprepError)),
+        (DeviceMemoryError("out of memory"), (DeviceMemoryError, DeviceMemoryError)),
     ],
 )
 def test_what_fails_in_the_first_fails_in_all(error: FlowprepError, kinds: tuple[type, type]) -> None:
