@@ -56,6 +56,12 @@ class BackendUnavailableError(FlowprepError, RuntimeError):
     exit_code = 2
 
 
+class DeviceMemoryError(FlowprepError, MemoryError):
+    """A device, or this machine, has too little memory for what a setting asks for. The message names the setting."""
+
+    exit_code = 2
+
+
 class StoreError(FlowprepError, ValueError):
     """A store (tree, shard, manifest) is damaged, unsafe or of another format."""
 

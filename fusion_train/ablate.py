@@ -13,16 +13,18 @@ from typing import Any, final
 from flowprep.errors import FlowprepError, RunStoppedError, SettingsError, StoreError
 from flowprep.settings import differences
 from flowprep.stores import Store
-from fusion_train.ablation_plan import ADDED, AblationPlan, PlannedNetwork, PlannedRow, lasting_sets, record_of
+from fusion_train.ablation_plan import AblationPlan, PlannedNetwork, PlannedRow, lasting_sets
+from fusion_train.ablation_record import changed, record_of
 from fusion_train.ablation_rows import TABLES
 from fusion_train.ablation_table import FILE, Ablation, AblationRow, AblationRun, PaperFigures, merged, read_ablation
 from fusion_train.checkpoint import data_fingerprint
+from fusion_train.initial_files import initial_sha256
 from fusion_train.late_fusion import fuse
 from fusion_train.metrics import measure
 from fusion_train.outage import whole_file
 from fusion_train.runtime import Runtime
 from fusion_train.scores import ScoreTable
-from fusion_train.stages import Say, check_weights, is_begun, scores_once, train_once
+from fusion_train.stages import Say, check_weights, initial_of, is_begun, scores_once, train_once
 from fusion_train.train import NETWORK
 
 FORMAT = 1
@@ -70,14 +72,14 @@ def finished_run(out: Path, row: PlannedRow, split: str, seed: int, manifest_sha
         data = json.loads(path.read_text("utf-8"))
         if (data["kind"], data["format"]) != (_KIND, FORMAT):
             raise ValueError(f"it is of kind {data['kind']} and format {data['format']}")
-        asked = _plain(record_of(row, split, seed, manifest_sha256))
-        changed = differences({**{name: asked[name] for name in ADDED}, **data["record"]}, asked)
+        asked = record_of(row, split, seed, manifest_sha256, lambda one: initial_sha256(one.settings.model))
+        otherwise = changed(data["record"], _plain(asked))
         run = AblationRun(**data["run"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{path} is damaged ({error}); delete it to measure that row anew") from error
-    if changed:
+    if otherwise:
         raise SettingsError(
-            f"{path} was made otherwise ({'; '.join(changed)}); give another --out, or delete that file"
+            f"{path} was made otherwise ({'; '.join(otherwise)}); give another --out, or delete that file"
         )
     return run
 
@@ -108,8 +110,8 @@ class _Ablation:
                 (self.plan.preset, self.manifest_sha256, self.plan.sets),
             )
         )
-        if changed := differences(theirs, mine):
-            raise SettingsError(f"{path} is of another ablation ({'; '.join(changed)}); give another --out")
+        if others := differences(theirs, mine):
+            raise SettingsError(f"{path} is of another ablation ({'; '.join(others)}); give another --out")
         return there.rows
 
     def begin(self) -> None:
@@ -194,7 +196,9 @@ class _Ablation:
         if self.runtime.is_main:
             path = _run_path(self.out, row, split, seed)
             table.save(path.with_suffix(".npz"))
-            record = record_of(row, split, seed, self.manifest_sha256)
+            record = record_of(
+                row, split, seed, self.manifest_sha256, lambda one: initial_of(one.folder(self.out, split, seed))
+            )
             content = {"kind": _KIND, "format": FORMAT, "record": record, "run": run.to_json()}
             _publish(path, content)
         return run

@@ -21,11 +21,11 @@ from flowprep.stores.splitsfile import read_splits
 from fusion_train.ablation_rows import PAPER_ROWS, TABLES, PaperRow, Recipe
 from fusion_train.config import FusionSettings, ModelSettings
 from fusion_train.data.splits import lists_sha256
+from fusion_train.initial_files import FIELDS, place
 from fusion_train.models.build import new_network
 from fusion_train.overrides import overridden
 from fusion_train.protocols import full_settings
 from fusion_train.run import chosen_splits
-from fusion_train.stages import lasting_of_stage
 from fusion_train.train import NETWORK
 
 LAYERS = {
@@ -160,9 +160,17 @@ def plan_ablation(
 
 
 def lasting_sets(sets: Sequence[str]) -> dict[str, str]:
-    """What `--set` texts set by path, the last one counting, without what may change from one call to the next."""
-    pairs = [text.partition("=")[::2] for text in sets]
-    return {path.strip(): value.strip() for path, value in pairs if path.strip().rpartition(".")[2] not in _FREE}
+    """What `--set` texts set by path, the last one counting, without what may change from one call to the next.
+
+    Files of weights are named by where their paths lead.
+    """
+    found = {}
+    for text in sets:
+        path, _, value = (part.strip() for part in text.partition("="))
+        field = path.rpartition(".")[2]
+        if field not in _FREE:
+            found[path] = place(value) if field in FIELDS else value
+    return found
 
 
 def _check(tables: Sequence[int], only: Sequence[str], num_seeds: int, sets: Sequence[str]) -> None:
@@ -277,18 +285,3 @@ def _size(model: ModelSettings, num_classes: int) -> tuple[int, int]:
         network = new_network(model, num_classes=num_classes)
     layers = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d)]
     return len(layers), sum(parameter.numel() for parameter in network.parameters())
-
-
-def record_of(row: PlannedRow, split: str, seed: int, manifest_sha256: str) -> dict[str, object]:
-    """What a run of a row must have been made with to count: plain JSON, without where anything lies."""
-    out = Path()
-    return {
-        "manifest_sha256": manifest_sha256,
-        "networks": {one.name: lasting_of_stage(one.settings_of(out, split, seed)) for one in row.all_networks},
-        "evaluated": {one.name: one.settings.data.to_json() for one in row.networks},
-        "lists_sha256": dict(zip(row.splits, row.lists_sha256, strict=False)).get(split),
-    }
-
-
-ADDED = ("lists_sha256",)
-"""What a record has that those of older versions have not."""

@@ -6,10 +6,10 @@ not in it, see Note [random numbers by step].
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -17,7 +17,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from flowprep.errors import MissingDataError, StoreError
+from flowprep.errors import FlowprepError, MissingDataError, StoreError
 from flowprep.records import canonical_json
 from flowprep.stores import Store, find_manifest
 from fusion_train.config import FusionSettings
@@ -79,20 +79,39 @@ class Checkpoint:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
             if (content["kind"], content["format"]) != (_KIND, FORMAT):
                 raise StoreError(f"{path} is not a checkpoint of format {FORMAT}; train again")
+            settings, classes = FusionSettings.from_json(content["settings"]), tuple(content["classes"])
+            if not all(isinstance(name, str) for name in classes):
+                raise TypeError("its classes are no texts")
             return cls(
-                settings=FusionSettings.from_json(content["settings"]),
+                settings=settings,
                 manifest_sha256=content["manifest_sha256"],
-                classes=tuple(content["classes"]),
+                classes=classes,
                 network=content["network"],
                 training=content["training"],
                 content=json.loads(content["content"]) if "content" in content else None,
                 initial=dict(content["initial_sha256"]) if "initial_sha256" in content else None,
             )
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-            if isinstance(error, StoreError):
-                raise
-            reason = str(error).partition("\n")[0]
-            raise StoreError(f"{path} is damaged or no checkpoint ({reason}); delete it to train again") from error
+        except StoreError:
+            raise
+        except Exception as error:
+            raise _damaged(path, error) from error
+
+
+@contextlib.contextmanager
+def taking_over(path: Path) -> Iterator[None]:
+    """A block that goes on with what the checkpoint `path` has. Raises StoreError where that does not fit together."""
+    try:
+        yield
+    except FlowprepError:
+        raise
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> StoreError:
+    """Damage has no common class, see `weightfiles.read_tensors`."""
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    return StoreError(f"{path} is damaged or no checkpoint ({reason}); delete it to train again")
 
 
 def file_sha256(path: Path) -> str:

@@ -7,7 +7,6 @@ which a video is evaluated.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -119,7 +118,7 @@ class FeatureTable:
                 )
         except FileNotFoundError as error:
             raise MissingDataError(f"there is no feature file {path}; `fusion-train predict` writes it") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-            if isinstance(error, StoreError):
-                raise
+        except StoreError:
+            raise
+        except Exception as error:  # damage has no common class, see `weightfiles.read_tensors`
             raise StoreError(f"{path} is damaged or no feature file: {error}; export again") from error

@@ -19,7 +19,7 @@ from fusion_train.config import FusionSettings
 from fusion_train.data.augment import network_inputs
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.loader import ClipLoader
-from fusion_train.data.splits import parts_of
+from fusion_train.data.splits import parts_of_training
 from fusion_train.models.build import new_network
 from fusion_train.models.two_stream import Network
 from fusion_train.overrides import STAGES
@@ -55,10 +55,11 @@ class Forecast:
 def forecast(store: Store, run: SplitRun, runtime: Runtime) -> list[Forecast]:
     """What each training of a split would take. Writes nothing, and needs no initial weights.
 
-    Raises SettingsError where a network has nothing to train.
+    Raises SettingsError where a network has nothing to train, or no group can be held out: as the run would.
     """
     for settings in run.settings.values():
         check_trains(settings)
+        parts_of_training(store, settings.train)
     return [
         forecast_network(
             store,
@@ -77,7 +78,7 @@ def forecast_network(
 ) -> Forecast:
     """What one training would take, or has taken nothing more of if it `is_done`; `split` and `stage` name it."""
     train = settings.train
-    parts = parts_of(store, train)
+    parts = parts_of_training(store, train)
     dataset = ClipDataset(store, parts.train, settings.data, streams=streams_of(settings.model))
     network = new_network(settings.model, num_classes=len(read_splits(store.path).classes))
     steps = Training(network, dataset, settings, runtime).steps_per_epoch * train.num_epochs

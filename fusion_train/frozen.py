@@ -106,11 +106,11 @@ def _frames(dataset: ClipDataset, index: int, times: Sequence[int], stream: str)
     batch = empty_batch(dataset, [plan], Canvases())
     if stream == "rgb":
         assert batch.rgb is not None
-        dataset.decode(plan, batch.rgb.videos()[0].numpy(), None)
+        dataset.decode(plan, batch.rgb.strips()[0].numpy(), None)
         images = network_inputs(dataclasses.replace(batch, flow=None))[0]
     else:
         assert batch.flow is not None
-        dataset.decode(plan, None, batch.flow.videos()[0].numpy())
+        dataset.decode(plan, None, batch.flow.strips()[0].numpy())
         images = network_inputs(dataclasses.replace(batch, rgb=None))[1]
     assert images is not None
     return images.flatten(0, 1)

@@ -51,6 +51,23 @@ def networks_in(checkpoints: Sequence[Path], known: Mapping[Path, str] | None = 
     return found
 
 
+def known_of(settings: FusionSettings) -> dict[Path, str]:
+    """The files that a network of these settings has started from, and what is in them, as `networks_in` takes it.
+
+    A single stream may start from another one, of which its settings do not know; it is taken for the same.
+    """
+    from fusion_train.initial_files import NO_FILES
+
+    known: dict[Path, str] = {}
+    network = settings.model.network
+    for name in (*STREAMS, "fusion") if network == "fused" else (network,):
+        weights = getattr(settings.model, f"{name}_weights")
+        if weights not in NO_FILES:
+            path = Path(weights).expanduser().resolve()
+            known[path] = "fused" if name == "fusion" or path in known else name
+    return known
+
+
 def started_from(settings: FusionSettings, stage: str, networks: Mapping[str, Path]) -> FusionSettings:
     """The settings of a network of a run that starts from `networks_in` checkpoints; of another stream, nothing."""
     weights = {}

@@ -14,8 +14,10 @@ from fusion_train.checkpoint import file_sha256
 from fusion_train.config import ModelSettings
 
 _STREAMS = ("spatial", "temporal")
-_FIELDS = (*(f"{stream}_weights" for stream in _STREAMS), "fusion_weights")
-_NO_FILES = ("none", "torchvision", "torchvision-features")
+FIELDS = (*(f"{stream}_weights" for stream in _STREAMS), "fusion_weights")
+"""Settings that may name a file of weights."""
+NO_FILES = ("none", "torchvision", "torchvision-features")
+"""What they may have that is no path."""
 _SHOWN = 8
 
 
@@ -34,7 +36,7 @@ def _files(model: ModelSettings) -> dict[str, Path]:
     used = [f"{stream}_weights" for stream in _STREAMS if model.network in (stream, "fused")]
     if model.network == "fused":
         used.append("fusion_weights")
-    return {name: Path(getattr(model, name)).expanduser() for name in used if getattr(model, name) not in _NO_FILES}
+    return {name: Path(getattr(model, name)).expanduser() for name in used if getattr(model, name) not in NO_FILES}
 
 
 def comparable(
@@ -55,13 +57,13 @@ def comparable(
         Both, with equal texts for equal files, and with the sums behind the paths where those differ.
     """
     models = dict(there["model"]), dict(asked["model"])
-    for name in _FIELDS:
+    for name in FIELDS:
         if not any(name in model for model in models):
             continue
         sums = (sums_there or {}).get(name), sums_asked.get(name)
         texts = [str(model.get(name, "none")) for model in models]
         if None in sums:
-            is_same = _place(texts[0]) == _place(texts[1])
+            is_same = place(texts[0]) == place(texts[1])
         else:
             is_same = sums[0] == sums[1]
             texts = [f"{text} (SHA-256 {str(found)[:_SHOWN]}..)" for text, found in zip(texts, sums, strict=True)]
@@ -70,5 +72,6 @@ def comparable(
     return {**there, "model": models[0]}, {**asked, "model": models[1]}
 
 
-def _place(weights: str) -> str:
-    return weights if weights in _NO_FILES else str(Path(weights).expanduser().resolve())
+def place(weights: str) -> str:
+    """Where a path to weights leads; what is no path stays as it is."""
+    return weights if weights in NO_FILES else str(Path(weights).expanduser().resolve())

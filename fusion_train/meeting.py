@@ -10,12 +10,13 @@ import itertools
 import json
 import time
 from collections.abc import Callable
-from typing import TypeVar, final
-
-from torch.distributed.distributed_c10d import PrefixStore, Store
+from typing import TYPE_CHECKING, TypeVar, final
 
 from flowprep import errors
 from flowprep.errors import FlowprepError
+
+if TYPE_CHECKING:  # some builds of PyTorch have no torch.distributed; one process does not need it
+    from torch.distributed.distributed_c10d import Store
 
 _POLL_SECONDS = 0.05
 _T = TypeVar("_T")
@@ -26,6 +27,8 @@ class Meeting:
     """One process of several. All of them call the same methods in the same order."""
 
     def __init__(self, store: Store, rank: int, world_size: int) -> None:
+        from torch.distributed.distributed_c10d import PrefixStore
+
         self._store = PrefixStore("fusion_train", store)
         self._rank = rank
         self._world_size = world_size

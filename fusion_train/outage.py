@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, final
+from typing import BinaryIO
 
-from flowprep.errors import FlowprepError, MissingDataError, RunStoppedError
+from flowprep.errors import DeviceMemoryError, FlowprepError, MissingDataError, RunStoppedError
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _WRONG_PLACE = frozenset(
@@ -19,13 +20,7 @@ _WRONG_PLACE = frozenset(
 )  # fmt: skip
 _NO_MEMORY = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
 """In errors of PyTorch on CUDA, of its allocator on a CPU, and of cuBLAS and cuDNN: all RuntimeErrors."""
-
-
-@final
-class DeviceMemoryError(FlowprepError, MemoryError):
-    """A device, or this machine, has too little memory for what a setting asks for. The message names the setting."""
-
-    exit_code = 2
+_TOKEN_BYTES = 4
 
 
 @contextlib.contextmanager
@@ -65,7 +60,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         RunStoppedError: The disk is full or broken.
         MissingDataError: Nothing can be written there.
     """
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN_BYTES)}")
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,6 +72,15 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):  # its folder may not be one
             unfinished.unlink()
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what processes have left that were killed while they wrote `path`; nobody else may be writing it."""
+    form = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{{2 * _TOKEN_BYTES}}}")
+    with contextlib.suppress(OSError):  # there may be no folder
+        for there in path.parent.iterdir():
+            if form.fullmatch(there.name):
+                there.unlink()
 
 
 def _os_error(error: BaseException | None) -> OSError | None:

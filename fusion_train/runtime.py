@@ -2,6 +2,12 @@
 
 Note [random numbers by step]: before every step the generators are seeded by (seed, step, rank) alone. So a resumed run
 draws what the uninterrupted one would have drawn, and a checkpoint needs no state of any generator.
+
+Note [whose statistics]: batch normalisation that is trained keeps running means and variances of what its process has
+seen, so they differ between processes, where weights do not. Those of the first count, as in PyTorch's
+DistributedDataParallel: they are what a checkpoint has, and the others get them before anything is evaluated. Means
+over the processes would use more data, but depend in their last bits on how often they are taken, and so on where a
+training was stopped; the statistics of the first process do not know of the others.
 """
 
 from __future__ import annotations
@@ -17,10 +23,8 @@ from typing import Any, TypeVar, final
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 
-from flowprep.errors import SettingsError
+from flowprep.errors import BackendUnavailableError, SettingsError
 from fusion_train import reduction
 from fusion_train.data.draws import Draws
 from fusion_train.meeting import Meeting
@@ -81,9 +85,16 @@ class Runtime:
             reduction.add_up_gradients(parameters)
 
     def send_weights(self, network: nn.Module) -> None:
-        """Give all processes the weights of the first."""
+        """Give all processes the weights of the first, and its buffers."""
+        self._send(network.state_dict().values())
+
+    def send_buffers(self, network: nn.Module) -> None:
+        """Give all processes the buffers of the first, see Note [whose statistics]."""
+        self._send(network.buffers())
+
+    def _send(self, tensors: Iterable[Tensor]) -> None:
         if self.world_size > 1:
-            for tensor in network.state_dict().values():
+            for tensor in tensors:
                 distributed.broadcast(tensor, 0)
 
     def gathered(self, rows: list[Any]) -> list[Any]:
@@ -120,6 +131,7 @@ def started(device: str = "auto", *, deterministic: bool = False) -> Iterator[Ru
 
     Raises:
         SettingsError: The device is unknown or not here.
+        BackendUnavailableError: There are several processes, and this PyTorch is built for one.
     """
     world_size, rank, local_rank = (
         int(os.environ.get(name, default))
@@ -132,15 +144,25 @@ def started(device: str = "auto", *, deterministic: bool = False) -> Iterator[Ru
         if world_size == 1:
             yield Runtime(device=chosen)
             return
-        store, _, _ = next(rendezvous("env://", rank, world_size))
-        distributed.init_process_group(
-            "nccl" if chosen.type == "cuda" else "gloo",
-            store=PrefixStore("group", store),
-            rank=rank,
-            world_size=world_size,
-        )
-        yield Runtime(device=chosen, rank=rank, world_size=world_size, meeting=Meeting(store, rank, world_size))
+        meeting = _met(chosen, rank, world_size)
+        yield Runtime(device=chosen, rank=rank, world_size=world_size, meeting=meeting)
         distributed.destroy_process_group()
+
+
+def _met(device: torch.device, rank: int, world_size: int) -> Meeting:
+    """Meet the other processes, in a process group and beside it."""
+    if not distributed.is_available():
+        raise BackendUnavailableError(
+            f"PyTorch {torch.__version__} is built without torch.distributed, which {world_size} processes need; "
+            "install another build, or start one process without torchrun"
+        )
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    store, _, _ = next(rendezvous("env://", rank, world_size))
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, store=PrefixStore("group", store), rank=rank, world_size=world_size)
+    return Meeting(store, rank, world_size)
 
 
 def _device(name: str, local_rank: int) -> torch.device:
@@ -163,11 +185,13 @@ def _device(name: str, local_rank: int) -> torch.device:
 @contextlib.contextmanager
 def _determinism(wanted: bool) -> Iterator[None]:
     """Only deterministic kernels inside."""
+    if not wanted:  # PyTorch imports its compiler to be told so
+        yield
+        return
     before = torch.are_deterministic_algorithms_enabled()
-    if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it is first used
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it is first used
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
     try:
         yield
     finally:

@@ -7,7 +7,6 @@ id, never by position, and only where everything that must agree agrees.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,9 +127,9 @@ class ScoreTable:
                 )
         except FileNotFoundError as error:
             raise MissingDataError(f"there is no score table {path}; `fusion-train evaluate` writes it") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-            if isinstance(error, StoreError):
-                raise
+        except StoreError:
+            raise
+        except Exception as error:  # damage has no common class, see `weightfiles.read_tensors`
             raise StoreError(f"{path} is damaged or no score table: {error}; evaluate again") from error
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from flowprep.errors import SettingsError, StoreError
+from flowprep.errors import MissingDataError, SettingsError, StoreError
 from flowprep.settings import differences
 from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
@@ -156,6 +156,7 @@ def train_once(
     Raises:
         SettingsError: The folder has another network than that of these settings.
         StoreError: Its mark is damaged.
+        MissingDataError: It has been trained, and its network is gone.
     """
     record = {
         "settings": lasting_of_stage(settings),
@@ -167,7 +168,7 @@ def train_once(
     done = folder / DONE
     if done.exists():
         _check_done(done, record)
-        return folder / NETWORK
+        return _there(folder)
     say(f"train {name}", None)
     path = train(store, settings, folder, runtime=runtime, report=lambda row: say(f"train {name}", row))
     if runtime.is_main:
@@ -179,12 +180,25 @@ def train_once(
     return path
 
 
+def _there(folder: Path) -> Path:
+    """The path of a finished network. Raises MissingDataError where it has been deleted."""
+    network = folder / NETWORK
+    if not network.is_file():
+        raise MissingDataError(f"{network} is missing; restore it, or delete {folder} to train anew")
+    return network
+
+
 def lasting_of_stage(settings: FusionSettings) -> dict[str, Any]:
     """What decides on the trained network, but for where the streams lie that a fused one starts from."""
     content = lasting(settings)
     if settings.model.network == "fused":
         del content["model"]["spatial_weights"], content["model"]["temporal_weights"]
     return content
+
+
+def initial_of(folder: Path) -> dict[str, str]:
+    """The SHA-256 sums of the files that a finished network has started from, as far as its mark has them."""
+    return dict(json.loads((folder / DONE).read_text("utf-8")).get("initial_sha256", {}))
 
 
 def _check_done(path: Path, record: Mapping[str, Any]) -> None:
@@ -224,8 +238,10 @@ def scores_once(
     """Scores by tower of the network in `folder`: what is saved beside it and is of it, or evaluated now.
 
     Files are called `PART_TOWER.npz`, or begin with `saved_as` where a network is evaluated in several ways.
+
+    Raises MissingDataError where the network is gone.
     """
-    network, stage = folder / NETWORK, settings.model.network
+    network, stage = _there(folder), settings.model.network
     sha256 = file_sha256(network)
     expected = [stage] if stage != "fused" else ["spatiotemporal", "temporal"][: 1 + settings.model.keep_temporal]
     paths = {tower: folder / f"{saved_as or part}_{tower}.npz" for tower in expected}

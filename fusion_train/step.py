@@ -167,14 +167,15 @@ def _overflown(network: Network, number: int) -> None:
     where = f"{bad[0] if bad else 'all layers'} is not finite at step {number + 1}"
     more = f", and {len(bad) - 1} more" if bad[1:] else ""
     raise TrainingDivergedError(
-        f"the gradient of {where}{more}, though the loss is; lower `train.rates`, or set `train.precision` to float32"
+        f"the gradient of {where}{more}, though the loss is; lower `train.rates`, or set `train.precision` to float32: "
+        "what has been begun goes on with that"
     )
 
 
 def _diverged(own: Tensor, names: Sequence[str], ids: Sequence[tuple[str, ...]], number: int) -> None:
     bad = own.isfinite().logical_not()
     where = f"at step {number + 1}"
-    cure = "lower `train.rates`, or look at these videos with `flowprep preview`"
+    cure = "go on with lower `train.rates`, or look at these videos with `flowprep preview`"
     if not bad.any():
         raise TrainingDivergedError(f"the loss is not finite {where}, in another process")
     part = int(bad.any(1).nonzero()[0])

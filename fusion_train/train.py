@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from flowprep.settings import differences
 from flowprep.stores import Store
 from flowprep.stores.splitsfile import read_splits
 from fusion_train.bilinear import fit_classifier, has_svm, trains_by_descent
-from fusion_train.checkpoint import Checkpoint, data_fingerprint
+from fusion_train.checkpoint import Checkpoint, data_fingerprint, taking_over
 from fusion_train.config import FusionSettings
 from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.maps import FrozenMaps
@@ -27,6 +27,7 @@ from fusion_train.metrics import Metrics, cross_entropy, measure
 from fusion_train.models.build import new_network
 from fusion_train.models.two_stream import FusedNetwork
 from fusion_train.models.weights import initialise
+from fusion_train.outage import device_memory, remove_unfinished
 from fusion_train.runtime import Runtime
 from fusion_train.training import Speed, Training, streams_of
 from fusion_train.trainlog import TrainLog
@@ -58,9 +59,10 @@ def train(
 
     Raises:
         SettingsError: Settings do not fit each other, the store, or what has been begun, also where a file of initial
-            weights has changed since.
+            weights has changed since. `train.rates` and `train.precision` may change until the training has ended.
         MissingDataError: Initial weights are missing.
         TrainingDivergedError: The loss is not finite.
+        StoreError: What has been begun is damaged.
     """
     options, last = settings.train, folder / LAST
     check_trains(settings)
@@ -70,7 +72,11 @@ def train(
     validation = _validation(store, parts.validation, settings, maps)
     classes, manifest = read_splits(store.path).classes, data_fingerprint(store)
     initial = initial_sha256(settings.model)
+    if runtime.is_main:
+        for name in (LAST, NETWORK):
+            remove_unfinished(folder / name)
     begun = Checkpoint.load(last) if last.exists() else None
+    changed: dict[str, Any] = {}
 
     if begun is None:
         runtime.seed_step(options.seed, -1)
@@ -79,13 +85,17 @@ def train(
             if report is not None and runtime.is_main:
                 report({"step": 0, "epoch": 0, "initial": loaded.sentence(name)})
     else:
-        _check_same(begun, settings, manifest, initial, last)
+        changed = _check_same(begun, settings, manifest, initial, last)
         network = new_network(settings.model, num_classes=len(classes))
-        network.load_state_dict(dict(begun.network))
+        with taking_over(last):
+            network.load_state_dict(dict(begun.network))
     training = Training(network, dataset, settings, runtime)
     runtime.send_weights(training.network)
     if begun is not None and begun.training is not None:
-        training.load_state_dict(begun.training)
+        with taking_over(last), device_memory("take a device with more memory that is free"):
+            training.load_state_dict(begun.training)
+    if changed and training.schedule.is_over:
+        raise _others(last, [f"{name}: {was} there, {now} asked for" for name, (was, now) in changed.items()])
 
     def save(path: Path, *, whole: bool) -> None:
         if not runtime.is_main:
@@ -102,6 +112,9 @@ def train(
         ).save(path)
 
     with TrainLog(folder, resumed_step=training.step, tensorboard=options.tensorboard, active=runtime.is_main) as log:
+        if changed:
+            log.add({"step": training.step, "epoch": training.schedule.epoch + 1, "changed": changed}, report)
+            save(last, whole=True)  # with these settings, so that it is said once
         speed = Speed()
         descends = trains_by_descent(training.network, settings)
         while descends and not training.schedule.is_over:
@@ -125,6 +138,8 @@ def train(
                 # After the last step of an epoch comes its validation first.
                 if training.step % options.save_every == 0 and training.step % training.steps_per_epoch:
                     save(last, whole=True)
+            if settings.model.batch_norm != "frozen":
+                runtime.send_buffers(training.network)  # Note [whose statistics]
             found = _validate(training, validation)
             if found is not None:
                 line = {"step": training.step, "epoch": training.schedule.epoch + 1, **found.row(options.val)}
@@ -215,17 +230,33 @@ _FREE = {
 }
 
 
+_ADJUSTABLE = ("precision", "rates")
+"""Settings of `train` that may change while it is under way, as the cure for a loss that is not finite. The schedule
+holds no rate, momentum is a sum of gradients alone, and weights are float32 in either precision."""
+
+
 def _check_same(
     begun: Checkpoint, settings: FusionSettings, manifest: str, initial: Mapping[str, str], path: Path
-) -> None:
-    old, new = lasting(begun.settings), lasting(settings)
-    if changed := differences(*comparable(old, new, begun.initial, initial)):
-        raise SettingsError(
-            f"{path} was begun with other settings ({'; '.join(changed)}); go on with those, give another folder, or "
-            "delete this one to train anew"
-        )
+) -> dict[str, tuple[Any, Any]]:
+    """Of what may be adjusted, what is another: old and new value by name."""
+    old, new = comparable(lasting(begun.settings), lasting(settings), begun.initial, initial)
+    changed = {
+        f"train.{name}": (old["train"].pop(name), new["train"].pop(name))
+        for name in _ADJUSTABLE
+        if old["train"][name] != new["train"][name]
+    }
+    if others := differences(old, new):
+        raise _others(path, others)
     if begun.manifest_sha256 != manifest:
         raise SettingsError(f"{path} was begun on another state of the store; give another folder to train anew")
+    return changed
+
+
+def _others(path: Path, differing: Sequence[str]) -> SettingsError:
+    return SettingsError(
+        f"{path} was begun with other settings ({'; '.join(differing)}); go on with those, give another folder, or "
+        "delete this one to train anew"
+    )
 
 
 def check_trains(settings: FusionSettings) -> None:

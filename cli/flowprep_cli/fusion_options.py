@@ -71,6 +71,8 @@ def progress_line(row: Mapping[str, Any]) -> str:
     """A line of the training log."""
     if "initial" in row:
         return str(row["initial"])
+    if "changed" in row:
+        return "; ".join(f"{name}: {was} so far, {now} from here on" for name, (was, now) in row["changed"].items())
     if "svm_train_top1" in row:
         text = f"SVM: top-1 {100 * row['svm_train_top1']:.2f} % of the training list"
         return text + (f", held out {100 * row['val_top1']:.2f} %" if "val_top1" in row else "")

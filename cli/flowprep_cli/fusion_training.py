@@ -41,14 +41,18 @@ def train(
     import dataclasses
 
     from flowprep.stores import open_store
-    from fusion_train.initial import alone_from, networks_in
+    from fusion_train.checkpoint import Checkpoint
+    from fusion_train.initial import alone_from, known_of, networks_in
     from fusion_train.overrides import overridden
     from fusion_train.protocols import full_settings
     from fusion_train.runtime import started
+    from fusion_train.train import LAST
     from fusion_train.train import train as train_network
 
     settings = overridden(full_settings(preset, network), with_weights(sets, weights, random_fc), stage=network)
-    settings = alone_from(settings, network, networks_in(init_from))
+    last = out / LAST
+    known = known_of(Checkpoint.load(last, mapped=True).settings) if init_from and last.exists() else None
+    settings = alone_from(settings, network, networks_in(init_from, known))
     settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, split=split))
     with open_store(data) as store, started(device, deterministic=settings.train.deterministic) as runtime:
 

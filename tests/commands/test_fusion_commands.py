@@ -73,6 +73,19 @@ def test_train_and_evaluate_make_what_fuse_takes(root: Path) -> None:
     assert ScoreTable.load(root / "one" / "test_temporal.npz").part == "test 1"
 
 
+def test_a_training_that_was_begun_needs_what_it_has_started_from_no_more(
+    root: Path, table: str, tmp_path: Path
+) -> None:
+    given = Path(shutil.copy(root / "runs" / "a" / "split_1" / "temporal" / "network.pt", tmp_path / "given.pt"))
+    command = ("train", root / "data" / "ucf101" / "flow", "--preset", "debug", "--network", "temporal",
+               "--out", tmp_path / "out", "--init-from", given, *SETS)  # fmt: skip
+    entered(*command)
+    given.unlink()
+    entered(*command)
+    other = entered(*command[: -len(SETS)], "--init-from", tmp_path / "other.pt", *SETS, expect=2)
+    assert f"there is no checkpoint {tmp_path / 'other.pt'}" in other.stderr
+
+
 def test_evaluation_on_what_was_trained_on_is_said(root: Path, table: str, tmp_path: Path) -> None:
     shutil.copytree(root / "data" / "ucf101" / "flow", tmp_path / "store")
     lists = json.loads((tmp_path / "store" / "splits.json").read_text())

@@ -16,6 +16,7 @@ from helpers.training import RUNTIME, StoppedError, equal, small, stop_at, weigh
 from flowprep.config import ExtractSettings
 from flowprep.errors import BackendUnavailableError, MissingDataError, SettingsError, StoreError
 from flowprep.stores import Store, open_store
+from flowprep_cli.fusion_options import progress_line
 from fusion_train.checkpoint import Checkpoint
 from fusion_train.runtime import started
 from fusion_train.train import LAST, train
@@ -112,6 +113,31 @@ def test_what_was_begun_goes_on_with_its_own_settings_and_data(
         train(other, small("fused", *DROPOUT), uninterrupted, runtime=RUNTIME)
 
 
+def test_rates_and_precision_may_change_on_the_way(store: Store, uninterrupted: Path, tmp_path: Path) -> None:
+    """As the sentences say of a loss that is not finite."""
+    with pytest.raises(StoppedError):
+        train(store, small("fused", *DROPOUT), tmp_path, runtime=RUNTIME, report=stop_at(4))
+    changed = small("fused", *DROPOUT, "train.rates=1e-2", "train.precision=bfloat16")
+    with pytest.raises(StoppedError):
+        train(store, changed, tmp_path, runtime=RUNTIME, report=stop_at(4))
+    path = train(store, changed, tmp_path, runtime=RUNTIME)
+    rows = log_of(tmp_path)
+    said = [row for row in rows if "changed" in row]
+    assert said == [
+        {
+            "step": 3,
+            "epoch": 2,
+            "changed": {"train.precision": ["float32", "bfloat16"], "train.rates": ["2e-2", "1e-2"]},
+        }
+    ]
+    assert [row["rate"] for row in rows if "rate" in row] == [2e-2, 2e-2, 2e-2, 1e-2]
+    before = log_of(uninterrupted)
+    assert rows[: rows.index(said[0])] == before[: len(rows[: rows.index(said[0])])]
+    assert Checkpoint.load(path).settings == changed
+    assert not equal(weights(path), weights(uninterrupted / "network.pt"))
+    assert progress_line(said[0]).endswith("; train.rates: 2e-2 so far, 1e-2 from here on")
+
+
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     example().save(tmp_path / "a.pt")
     found = Checkpoint.load(tmp_path / "a.pt")
@@ -122,7 +148,7 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
 
-def test_a_process_that_is_killed_while_it_writes_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_process_that_is_killed_while_it_writes_leaves_the_old_one(store: Store, tmp_path: Path) -> None:
     path = tmp_path / LAST
     example().save(path)
     before = path.read_bytes()
@@ -141,6 +167,14 @@ Checkpoint.load(path).save(path)
     assert ended.returncode == -signal.SIGKILL
     assert path.read_bytes() == before
     assert Checkpoint.load(path).classes == ("Archery", "Biking")
+    (left,) = tmp_path.glob(".*")
+    others = [tmp_path / name for name in (".last.pt.mine", ".last.pt.0123456789", ".other.pt.01234567", "last.pt.01")]
+    for other in others:
+        other.touch()
+    path.unlink()
+    train(store, small("spatial", "train.num_epochs=1"), tmp_path, runtime=RUNTIME)
+    assert not left.exists()
+    assert all(other.exists() for other in others)
 
 
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

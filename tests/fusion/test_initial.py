@@ -15,7 +15,7 @@ from flowprep.errors import MissingDataError, SettingsError
 from flowprep.stores import Store, open_store
 from fusion_train.checkpoint import Checkpoint
 from fusion_train.config import FusionSettings
-from fusion_train.initial import alone_from, networks_in, started_from
+from fusion_train.initial import alone_from, known_of, networks_in, started_from
 from fusion_train.models.build import new_network
 from fusion_train.models.weights import initialise
 from fusion_train.stages import split_run
@@ -118,6 +118,20 @@ def test_each_network_of_a_run_starts_from_its_own(tmp_path: Path) -> None:
     assert run.settings["spatial"].model.spatial_weights == run.settings["fused"].model.fusion_weights == str(fused)
     both = started_from(small("fused"), "fused", networks_in(paths)).model
     assert (both.spatial_weights, both.temporal_weights, both.fusion_weights) == (str(paths[1]), str(paths[0]), "none")
+
+
+def test_a_network_knows_what_it_has_started_from(tmp_path: Path) -> None:
+    a, b = tmp_path / "a.pt", tmp_path / "b.pt"
+    pair = {"spatial": a, "temporal": b}
+    for settings, stage, given, known in (
+        (small("spatial"), "spatial", {"spatial": a}, {a: "spatial"}),
+        (small("fused"), "fused", pair, {a: "spatial", b: "temporal"}),
+        (small("fused"), "fused", {"fused": a}, {a: "fused"}),
+        (small("fused", "model.fusion=sum", "model.temporal_fusion=pool3d"), "fused", {"fused": a}, {a: "fused"}),
+        (small("fused"), "fused", {}, {}),
+    ):
+        assert known_of(alone_from(settings, stage, given)) == known
+    assert networks_in([a, b], {a: "spatial", b: "temporal"}) == pair
 
 
 def test_wrong_use_is_named(tmp_path: Path) -> None:

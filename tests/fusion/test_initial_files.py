@@ -13,6 +13,8 @@ from helpers.training import RUNTIME, SMALL, StoppedError, small, stop_at, write
 from flowprep.errors import MissingDataError, SettingsError
 from flowprep.settings import differences
 from flowprep.stores import open_store
+from fusion_train.ablate import ablate
+from fusion_train.ablation_plan import plan_ablation
 from fusion_train.checkpoint import Checkpoint, file_sha256
 from fusion_train.config import FusionSettings
 from fusion_train.initial_files import comparable, initial_sha256
@@ -139,6 +141,39 @@ def test_a_finished_run_needs_the_file_no_more_that_it_has_started_from(
     write_network(given, 2)
     with pytest.raises(SettingsError, match=r"was trained otherwise \(settings.model.spatial_weights: \S+ \(SHA-256"):
         enter(given)
+
+
+def test_a_row_of_an_ablation_counts_for_the_weights_alone_that_it_has_started_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(write_store(tmp_path / "store", num_clips=1))
+    given, out = tmp_path / "given.pt", tmp_path / "out"
+    write_network(given, 1)
+    monkeypatch.chdir(tmp_path)
+
+    def enter(path: Path | str) -> tuple[str, str]:
+        """State of the row, and why."""
+        sets = [*SMALL, "train.num_epochs=1", f"spatial.model.spatial_weights={path}"]
+        plan = plan_ablation(store, tables=[], only=["3-vggm-spatial"], preset="debug", sets=sets)
+        rows = ablate(store, plan, out, runtime=RUNTIME, say=lambda *_: None).rows
+        return next((row.state, row.why) for row in rows if row.name == "3-vggm-spatial")
+
+    assert enter("given.pt") == ("done", "")
+    (result,) = out.glob("rows/*/*.json")
+    content = json.loads(result.read_text())
+    assert content["record"]["initial_sha256"] == {"debug-spatial": {"spatial_weights": file_sha256(given)}}
+    assert enter(given) == enter(tmp_path / "store" / ".." / "given.pt") == ("done", "")
+    given.unlink()
+    assert enter(given) == ("done", "")  # it has started and needs them no more
+    write_network(given, 2)
+    state, why = enter(given)
+    assert state == "failed"
+    assert f"{result} was made otherwise (networks.debug-spatial.model.spatial_weights: given.pt (SHA-256 " in why
+    with pytest.raises(SettingsError, match=r"is of another ablation \(sets.spatial.model.spatial_weights: /"):
+        enter("other.pt")
+    del content["record"]["initial_sha256"]
+    result.write_text(json.dumps(content))  # as older versions have left it
+    assert enter(given) == ("done", "")
 
 
 def test_a_mark_of_an_older_version_has_a_path_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

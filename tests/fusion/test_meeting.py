@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -18,9 +19,9 @@ from helpers import one_rank_fails
 from helpers.training import RUNTIME, SMALL, write_store
 from torch import distributed
 
-from flowprep.errors import FlowprepError, SettingsError
+from flowprep.errors import BackendUnavailableError, DeviceMemoryError, FlowprepError, SettingsError
+from fusion_train import meeting, runtime
 from fusion_train.meeting import Meeting
-from fusion_train.outage import DeviceMemoryError
 
 
 def in_both(work: Callable[[Meeting, int], Any]) -> list[Any]:
@@ -56,7 +57,7 @@ def test_what_the_first_does_alone_all_get() -> None:
     ("error", "kinds"),
     [
         (SettingsError("a class has no video"), (SettingsError, SettingsError)),
-        (DeviceMemoryError("out of memory"), (DeviceMemoryError, FlowprepError)),
+        (DeviceMemoryError("out of memory"), (DeviceMemoryError, DeviceMemoryError)),
     ],
 )
 def test_what_fails_in_the_first_fails_in_all(error: FlowprepError, kinds: tuple[type, type]) -> None:
@@ -80,6 +81,22 @@ def test_a_failure_is_that_of_all_or_of_one() -> None:
 def test_one_process_is_not_asked_whether_all_have_failed() -> None:
     assert RUNTIME.all_have_failed()
     assert RUNTIME.of_first(lambda: 3) == 3
+
+
+def test_one_process_needs_no_torch_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PyTorch is built for some machines: the package is there, and what it is made of is not."""
+    for name in [name for name in sys.modules if name.startswith("torch.distributed.")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(distributed, "is_available", lambda: False)
+    assert "Meeting" in runpy.run_path(str(meeting.__file__))
+    started = runpy.run_path(str(runtime.__file__))["started"]
+    with started("cpu") as alone:
+        assert alone.is_main
+        assert alone.gathered([1]) == [1]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    message = "is built without torch.distributed, which 2 processes need; install another build, or start one"
+    with pytest.raises(BackendUnavailableError, match=message), started("cpu"):
+        pass
 
 
 def test_a_row_that_fails_in_all_processes_is_named_and_what_fails_in_one_ends_it_at_once(tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ import pytest
 import torch
 from helpers.training import RUNTIME, small, write_store
 
-from flowprep.errors import FlowprepError, MissingDataError, RunStoppedError
+from flowprep.errors import DeviceMemoryError, FlowprepError, MissingDataError, RunStoppedError
 from flowprep.stores import Store, open_store
 from fusion_train import evaluate as evaluation
 from fusion_train import step
 from fusion_train.checkpoint import Checkpoint
 from fusion_train.evaluate import evaluate
-from fusion_train.outage import DeviceMemoryError, device_memory, whole_file, writing
+from fusion_train.outage import device_memory, whole_file, writing
 from fusion_train.scores import ScoreTable
 from fusion_train.train import train
 from fusion_train.trainlog import TrainLog

@@ -235,6 +235,21 @@ def test_that_nothing_can_be_held_out_is_said_before_anything_is_trained(store: 
         do(store, tmp_path, "fused.train.val=groups", said=said)
     assert said.stages == []
     assert not list(tmp_path.iterdir())
+    (planned,) = plan("debug", ("1",), tmp_path, [*SMALL, "fused.train.val=groups"])
+    with pytest.raises(SettingsError, match=r"no whole group .* of split 1 of .* can be held out"):
+        forecast(store, planned, RUNTIME)  # `--dry-run`
+
+
+@pytest.mark.parametrize("stage", ["spatial", "fused"])
+def test_a_finished_network_that_was_deleted_is_said(
+    store: Store, finished: tuple[Path, RunResult, list[str]], stage: str, tmp_path: Path
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "run")
+    network = tmp_path / "run" / "split_1" / stage / "network.pt"
+    network.unlink()
+    message = rf"^{network} is missing; restore it, or delete {network.parent} to train anew$"
+    with pytest.raises(MissingDataError, match=message):
+        do(store, tmp_path / "run")
 
 
 def test_weights_of_the_towers_are_swept_on_held_out_groups(

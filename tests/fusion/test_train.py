@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import subprocess
@@ -21,11 +22,12 @@ from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.splits import read_parts
 from fusion_train.evaluate import evaluate
 from fusion_train.late_fusion import fuse
-from fusion_train.metrics import measure
+from fusion_train.metrics import cross_entropy, measure
+from fusion_train.models import backbones
 from fusion_train.models.build import build_network
 from fusion_train.scores import ScoreTable
 from fusion_train.step import TrainingDivergedError, num_right, sgd, tower_losses
-from fusion_train.train import num_parameters, train
+from fusion_train.train import LAST, num_parameters, train
 from fusion_train.training import Training
 from fusion_train.trainlog import read_log
 
@@ -55,7 +57,10 @@ def test_gradients_of_parts_add_up_to_those_of_the_batch(store: Store, tmp_path:
     assert losses(tmp_path / "whole") == pytest.approx(losses(tmp_path / "parts"), rel=1e-4)
 
 
-def test_two_processes_make_the_network_of_one_and_evaluate_each_video_once(store: Store, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def by_two(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `helpers.two_ranks` leaves."""
+    out = tmp_path_factory.mktemp("two")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -63,7 +68,7 @@ def test_two_processes_make_the_network_of_one_and_evaluate_each_video_once(stor
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": str(root)}
     ranks = [
         subprocess.Popen(
-            [sys.executable, two_ranks.__file__, str(store.path), str(tmp_path / "two")],
+            [sys.executable, two_ranks.__file__, str(store.path), str(out)],
             env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stderr=subprocess.PIPE,
             text=True,
@@ -72,15 +77,39 @@ def test_two_processes_make_the_network_of_one_and_evaluate_each_video_once(stor
     ]
     ends = [process.communicate(timeout=110)[1] for process in ranks]
     assert [process.returncode for process in ranks] == [0, 0], ends
+    return out
+
+
+def test_two_processes_make_the_network_of_one_and_evaluate_each_video_once(
+    store: Store, by_two: Path, tmp_path: Path
+) -> None:
     one = train(store, small("fused"), tmp_path / "one", runtime=RUNTIME)
-    assert close(weights(one), weights(tmp_path / "two" / "network.pt"))
+    assert close(weights(one), weights(by_two / "network.pt"))
     svm = train(store, small("fused", *two_ranks.SVM_ALONE), tmp_path / "svm", runtime=RUNTIME)
-    assert close(weights(svm), weights(tmp_path / "two" / "svm" / "network.pt"))
+    assert close(weights(svm), weights(by_two / "svm" / "network.pt"))
     for tower, table in evaluate(one, store, part="test", runtime=RUNTIME).items():
         for rank in range(2):
-            seen = ScoreTable.load(tmp_path / "two" / f"{tower}_seen_by_{rank}.npz")
+            seen = ScoreTable.load(by_two / f"{tower}_seen_by_{rank}.npz")
             assert seen.ids == table.ids == read_parts(store, "1").test
             np.testing.assert_allclose(seen.scores, table.scores, rtol=1e-3, atol=1e-4)
+
+
+def test_two_processes_validate_the_network_that_they_save(
+    store: Store, by_two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has seen other batches, and so other statistics; those of the checkpoint are everybody's."""
+    monkeypatch.setitem(backbones._TABLES, "debug", two_ranks.NORMED)
+    held_out = [row for row in read_log(by_two / "normed") if "val_loss" in row]
+    assert len(held_out) == 2
+    last = Checkpoint.load(by_two / "normed" / LAST)
+    assert last.network["spatial.bn1.running_mean"].any()
+    data = dataclasses.replace(last.settings.data, num_test_clips=2, test_flip=False)
+    (table,) = evaluate(by_two / "normed" / LAST, store, part="validation", data=data, runtime=RUNTIME).values()
+    assert len(table.ids) > 1
+    assert cross_entropy(table) == pytest.approx(held_out[-1]["val_loss"], rel=1e-5)
+    resumed = by_two / "normed_resumed"
+    assert equal(last.network, weights(resumed / LAST))
+    assert [row["val_loss"] for row in read_log(resumed) if "val_loss" in row] == [row["val_loss"] for row in held_out]
 
 
 def test_a_loss_that_is_not_finite_names_its_videos_and_steps_no_further(store: Store) -> None:
