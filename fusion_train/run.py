@@ -24,11 +24,6 @@ from fusion_train.runtime import Runtime
 from fusion_train.stages import Say, SplitRun, check_initial_weights, run_split, split_run
 
 ROWS = ("spatial", "temporal", "late fusion", "fused spatiotemporal", "fused temporal", "fused")
-HELD_OUT = {
-    "groups": "Held out of the training list: whole groups, which chose the network and the late fusion's weights.",
-    "none": "Nothing was held out: fixed rates, the last network, equal weights.",
-    "test": "The test list was looked at during training, as the released code does.",
-}
 _DEPTH = 3
 
 

@@ -86,7 +86,7 @@ def is_deterministic(sets: tuple[str, ...]) -> bool:
 
 def _show(result: RunResult, as_json: bool) -> None:
     from flowprep_cli.tables import print_columns
-    from fusion_train.run import HELD_OUT
+    from fusion_train.heldout import HELD_OUT
 
     if as_json:
         click.echo(json.dumps(result.to_json(), indent=2))
