@@ -80,7 +80,7 @@ def forecast_network(
     parts = parts_of(store, train)
     dataset = ClipDataset(store, parts.train, settings.data, streams=streams_of(settings.model))
     network = new_network(settings.model, num_classes=len(read_splits(store.path).classes))
-    steps = Training(network, dataset, settings, runtime).steps_per_epoch * train.num_epochs
+    steps = Training(network, dataset, settings, runtime).steps_per_epoch * train.max_epochs
     test_seconds = 0.0 if is_done else _test_seconds(network, store, parts.test, settings, runtime)
     if is_done:
         seconds, memory = 0.0, 0

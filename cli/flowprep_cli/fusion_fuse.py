@@ -94,7 +94,7 @@ def _held_out_pair(tables: list[ScoreTable]) -> tuple[ScoreTable, ScoreTable]:
             )
         if table.part.startswith("validation") and "test" in held_out_by(table.origin):
             raise SettingsError(
-                f"weights are not swept on the test list, and {table.name} is of a network with `train.val` test, whose "
-                "validation videos are that list; train with groups held out to sweep weights, or give them"
+                f"weights are not swept on the test list, and {table.name} is of a network with `train.val` test, "
+                "whose validation videos are that list; train with groups held out to sweep weights, or give them"
             )
     return tables[0], tables[1]
