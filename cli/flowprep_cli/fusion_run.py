@@ -97,7 +97,7 @@ def _show(result: RunResult, as_json: bool) -> None:
 
 def _show_forecast(store: Store, planned: list[Any], runtime: Runtime, as_json: bool) -> None:
     from flowprep_cli.tables import print_columns
-    from fusion_train.forecast import forecast
+    from fusion_train.forecast import forecast, memory_sentence
 
     found = [one for run in planned for one in forecast(store, run, runtime)]
     if not runtime.is_main:
@@ -119,5 +119,6 @@ def _show_forecast(store: Store, planned: list[Any], runtime: Runtime, as_json: 
     print_columns(lines)
     click.echo(
         f"\nMeasured on {runtime.device} with two steps and one test video a stage; all epochs, without held-out "
-        "videos. Late fusion takes seconds. Initial weights were not looked for. Nothing was written."
+        f"videos. Late fusion takes seconds. {memory_sentence(found)} Initial weights were not looked for. Nothing was "
+        "written."
     )
