@@ -76,8 +76,8 @@ def train_as_a_user() -> None:
     run("extract", "--dataset", "ucf101", "--root", str(root), "--keep-size")
     run("run", "--root", str(root), "--preset", "debug", "--out", str(FOLDER / "run"), command="fusion-train")
     print(
-        "\nA whole run by one command, on 24 videos: each of the 8 of the test is 12.5 %. No stream alone can tell the\n"
-        "four classes, nor can the temporal tower of the fused network, which sees what its stream does; the\n"
+        "\nA whole run by one command, on 24 videos: each of the 8 of the test is 12.5 %. No stream alone can tell\n"
+        "the classes, nor can the temporal tower of the fused network, which sees what its stream does; the\n"
         "spatiotemporal tower can."
     )
 
