@@ -79,9 +79,9 @@ def forecast_network(
 ) -> Forecast:
     """What one training would take, or has taken nothing more of if it `is_done`; `split` and `stage` name it."""
     train = settings.train
-    is_alone = runtime.forget_peak_memory()
     parts = parts_of(store, train)
     dataset = ClipDataset(store, parts.train, settings.data, streams=streams_of(settings.model))
+    is_alone = runtime.forget_peak_memory()
     network = new_network(settings.model, num_classes=len(read_splits(store.path).classes))
     steps = Training(network, dataset, settings, runtime).steps_per_epoch * train.max_epochs
     test_seconds = 0.0 if is_done else _test_seconds(network, store, parts.test, settings, runtime)

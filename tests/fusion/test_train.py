@@ -244,8 +244,13 @@ def test_channels_last_changes_nothing_but_the_order_in_memory(store: Store, tmp
     [
         (
             ["train.batch_size=16", "train.videos_at_once=1"],
-            r"`train.batch_size` must be at most the 8 videos.* got 16",
+            r"`train.batch_size` must be at most the 8 videos.* got 16; give --set train.batch_size=8$",
         ),
+        (
+            ["train.batch_size=16", "train.videos_at_once=16"],
+            r"got 16; give --set train.batch_size=8 --set train.videos_at_once=8$",
+        ),
+        (["train.batch_size=12", "train.videos_at_once=3"], r"got 12; give --set train.batch_size=6$"),
         (["train.split=7"], r"no split '7'; it has 1"),
     ],
 )
