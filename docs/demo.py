@@ -1,8 +1,9 @@
-"""What `make demo` runs: synthetic videos, their flow as HDF5 shards, one picture, and the proof in small."""
+"""What `make demo` runs: synthetic videos, their flow as HDF5 shards, one picture, the proof in small, a whole run."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import shlex
 import shutil
 import subprocess
@@ -21,10 +22,12 @@ VERTICAL_FIRST, VERTICAL_LAST = 16, 36  # middle flows of the two phases
 SCALE = 2
 
 
-def run(*arguments: str) -> None:
-    """Show a command of flowprep and run it."""
-    print(f"\n$ flowprep {shlex.join(arguments)}", flush=True)
-    subprocess.run([str(Path(sys.executable).with_name("flowprep")), *arguments], check=True)
+def run(*arguments: str, command: str = "flowprep") -> None:
+    """Show a command of flowprep or `fusion-train` and run it."""
+    print(f"\n$ {command} {shlex.join(arguments)}", flush=True)
+    # Networks as small as these are slower on two threads than on one.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"} if command == "fusion-train" else None
+    subprocess.run([str(Path(sys.executable).with_name(command)), *arguments], check=True, env=environment)
 
 
 def draw(store_path: Path) -> None:
@@ -63,6 +66,20 @@ def main() -> None:
         print("\nPyTorch is not installed, so no network is trained: pip install '.[train]'")
         return
     train(store)
+    train_as_a_user()
+
+
+def train_as_a_user() -> None:
+    """Both streams and the fused network by one command, on 24 videos, with a table at its end."""
+    root = FOLDER / "small"
+    run("synth", str(root / "ucf101"), "--num-train", "16", "--num-test", "8", "--phase-steps", "8")
+    run("extract", "--dataset", "ucf101", "--root", str(root), "--keep-size")
+    run("run", "--root", str(root), "--preset", "debug", "--out", str(FOLDER / "run"), command="fusion-train")
+    print(
+        "\nA whole run by one command, on 24 videos: each of the 8 of the test is 12.5 %. No stream alone can tell\n"
+        "the classes, nor can the temporal tower of the fused network, which sees what its stream does; the\n"
+        "spatiotemporal tower can."
+    )
 
 
 def train(store: Path) -> None:

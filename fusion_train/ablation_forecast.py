@@ -44,7 +44,10 @@ class NetworkForecast:
             "num_done": self.num_done,
             "num_left": self.num_left,
             "seconds": self.seconds,
-            **{name: one[name] for name in ("stage", "num_steps", "num_parameters", "num_trained", "memory_bytes")},
+            **{
+                name: one[name]
+                for name in ("stage", "num_steps", "num_parameters", "num_trained", "memory_bytes", "memory_is_so_far")
+            },
         }
 
 

@@ -199,8 +199,9 @@ class DataSettings(Settings):
     crops: str | None = setting(
         None,
         "Where training crops lie: borders (y and x each near a border), diagonal (top left or bottom right, as the "
-        "released code has it), corners (four corners and the centre, sides of 3/4 to 8/7 in four steps).",
-        choices=("borders", "diagonal", "corners"),
+        "released code has it), corners (four corners and the centre, sides of 3/4 to 8/7 in four steps), "
+        "borders+corners (sizes of borders; every second one at a corner or in the centre).",
+        choices=("borders", "diagonal", "corners", "borders+corners"),
     )
     jitter: float = setting(
         0.25,
@@ -244,6 +245,10 @@ class DataSettings(Settings):
         return self.tau_min, self.tau_max
 
 
+_EPOCHS_OF_PLATEAU = 20
+"""Where a plateau lowers the rate it also ends the training; this is for one that never comes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(Settings):
     """How a network is trained. See docs/fusion-training.md."""
@@ -263,12 +268,14 @@ class TrainSettings(Settings):
     videos_at_once: int = setting(
         8, "Videos in memory at a time; gradients are added up to `batch_size`.", minimum=1, maximum=4096
     )
-    num_epochs: int = setting(20, "Epochs at most.", minimum=1)
+    num_epochs: int | None = setting(
+        None, "Epochs at most. [default: one a rate of `rates`; 20 where a plateau lowers the rate]", minimum=1
+    )
     passes: int = setting(1, "Times that an epoch goes through the training list.", minimum=1)
     rates: str = setting(
         "1e-3",
-        "Learning rate of each epoch, as in 3x1e-3,5x5e-4; the last one stays. Where `schedule` is plateau, the first "
-        "one is where it starts.",
+        "Learning rate of each epoch, as in 3x1e-3,5x5e-4; the last one stays if there are more epochs. Where "
+        "`schedule` is plateau, the first one is where it starts.",
     )
     schedule: str | None = setting(
         None,
@@ -319,6 +326,13 @@ class TrainSettings(Settings):
     def by_plateau(self) -> bool:
         """Whether the held-out accuracy decides on the learning rate."""
         return self.schedule == "plateau" or (self.schedule is None and self.val == "groups")
+
+    @property
+    def max_epochs(self) -> int:
+        """After how many epochs a training ends, if a plateau has not ended it before."""
+        if self.num_epochs is not None:
+            return self.num_epochs
+        return _EPOCHS_OF_PLATEAU if self.by_plateau else len(self.rate_of_epochs())
 
     def rate_of_epochs(self) -> tuple[float, ...]:
         """The learning rates that `rates` lists, one an epoch."""

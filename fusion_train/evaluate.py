@@ -141,7 +141,8 @@ def evaluate(
         maps: Of the frozen layers, by stream, in the place of images; see `fusion_train.frozen`.
 
     Raises:
-        SettingsError: There is no such part, no held-out video, or the store has other classes.
+        SettingsError: There is no such part, no held-out video (with `train.val` test there is none, since that looks
+            at the test list), or the store has other classes.
 
     The origin of a table has as `num_seen_in_training` how many of its videos the network was trained on.
     """
@@ -151,6 +152,11 @@ def evaluate(
     own = checkpoint.settings
     if read_splits(store.path).classes != checkpoint.classes:
         raise SettingsError(f"{path} is of other classes than {store.path}; evaluate it on its own data set")
+    if part == "validation" and own.train.val == "test":
+        raise SettingsError(
+            f"{path} was trained with `train.val` test: nothing was held out, and what it was validated on is the test "
+            "list; evaluate that, and choose nothing by its figures"
+        )
     split = split or own.train.split
     ids = evaluated_ids(store, dataclasses.replace(own.train, split=split), part)
     if not ids:

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -37,8 +37,9 @@ _SHORT_SECONDS = 1.0
 class Forecast:
     """Of one stage: what training and evaluation take.
 
-    `seconds` is of all its epochs without held-out videos; with a plateau it may end before that. `test_seconds` is the
-    evaluation of the test list.
+    `memory_bytes` is the most that is in use, of a device during this stage. Of a process on a CPU the system knows
+    the most so far alone, that of the stages before it included (`memory_is_so_far`). `seconds` is of all its epochs
+    without held-out videos; with a plateau it may end before that. `test_seconds` is the evaluation of the test list.
     """
 
     split: str
@@ -48,6 +49,7 @@ class Forecast:
     num_parameters: int
     num_trained: int
     memory_bytes: int
+    memory_is_so_far: bool
     seconds: float
     test_seconds: float
 
@@ -80,8 +82,9 @@ def forecast_network(
     train = settings.train
     parts = parts_of_training(store, train)
     dataset = ClipDataset(store, parts.train, settings.data, streams=streams_of(settings.model))
+    is_alone = runtime.forget_peak_memory()
     network = new_network(settings.model, num_classes=len(read_splits(store.path).classes))
-    steps = Training(network, dataset, settings, runtime).steps_per_epoch * train.num_epochs
+    steps = Training(network, dataset, settings, runtime).steps_per_epoch * train.max_epochs
     test_seconds = 0.0 if is_done else _test_seconds(network, store, parts.test, settings, runtime)
     if is_done:
         seconds, memory = 0.0, 0
@@ -101,9 +104,17 @@ def forecast_network(
         num_parameters=sum(parameter.numel() for parameter in network.parameters()),
         num_trained=sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
         memory_bytes=memory,
+        memory_is_so_far=not is_alone,
         seconds=seconds,
         test_seconds=test_seconds,
     )
+
+
+def memory_sentence(found: Iterable[Forecast]) -> str:
+    """What the column of memory is, for who reads the table."""
+    if any(one.memory_is_so_far for one in found):
+        return "Memory is the most that this process has held so far, in the rows above too."
+    return "Memory is the most that a row alone takes on the device."
 
 
 @torch.no_grad()

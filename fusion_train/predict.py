@@ -24,6 +24,7 @@ from fusion_train.data.dataset import ClipDataset
 from fusion_train.data.splits import num_seen, read_parts, seen_sentence
 from fusion_train.evaluate import network_of, score
 from fusion_train.features import FeatureTable, Tap, find_layer, tapped
+from fusion_train.heldout import caution
 from fusion_train.late_fusion import shares_of, softmax, weighted_mean
 from fusion_train.models.two_stream import Network
 from fusion_train.runtime import Runtime
@@ -278,6 +279,8 @@ class Predictor:
         """
         if read_splits(store.path).classes != self.classes:
             raise SettingsError(f"{self.members[0].path} is of other classes than {store.path}; give its own data set")
+        if sentence := caution({"held_out": m.checkpoint.settings.train.val} for m in self.members):
+            self._note(sentence)
         if ids:
             for video_id in ids:
                 store.clip(video_id)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from flowprep.outfile import whole_file
 from flowprep.stores import Store
+from fusion_train.heldout import HELD_OUT
 from fusion_train.paper import REPORTED
 from fusion_train.reporting.ablation import ablation_charts
 from fusion_train.reporting.classes import class_rows, largest_gain
@@ -25,7 +26,6 @@ from fusion_train.reporting.results import Measured, measured, results
 from fusion_train.reporting.strips import Strip, opened, strip_of, wheel_picture
 from fusion_train.reporting.sweeps import sweep_charts
 from fusion_train.reporting.videos import JudgedVideo, best_and_worst
-from fusion_train.run import HELD_OUT
 
 _SECTIONS = {
     "results": "Results",

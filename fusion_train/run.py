@@ -18,21 +18,13 @@ from fusion_train.data.splits import without_splits
 from fusion_train.initial import networks_in
 from fusion_train.metrics import Metrics, measure
 from fusion_train.outage import whole_file
-from fusion_train.paper import REPORTED
+from fusion_train.paper import reported
 from fusion_train.presets import PRESETS
 from fusion_train.runrecord import RunRecord
 from fusion_train.runtime import Runtime
 from fusion_train.stages import Say, SplitRun, check_initial_weights, run_split, split_run
 
 ROWS = ("spatial", "temporal", "late fusion", "fused spatiotemporal", "fused temporal", "fused")
-HELD_OUT = {
-    "groups": (
-        "Held out: whole groups of the training list, or the split's own part val, which chose the network and the "
-        "late fusion's weights."
-    ),
-    "none": "Nothing was held out: fixed rates, the last network, equal weights.",
-    "test": "The test list was looked at during training, as the released code does.",
-}
 _DEPTH = 3
 
 
@@ -62,8 +54,7 @@ class RunResult:
         head = ["", *(f"split {name}" for name in self.metrics)] if several else ["", "top-1", "95 %"]
         lines = [[*head, *(["mean", "deviation"] if several else ["top-5", "mean class"]), "paper"]]
         for row in self.rows:
-            reported = REPORTED.get(self.preset, {}).get(row)
-            paper = reported.text() if reported else ""
+            paper = reported(self.preset, len(self.metrics)).get(row)
             found = [split[row] for split in self.metrics.values()]
             if several:
                 mean, deviation = self.mean_top1(row)
@@ -72,19 +63,19 @@ class RunResult:
                 low, high = found[0].top1.interval
                 cells = [_percent(found[0].top1.value), f"{_percent(low)} to {_percent(high)}",
                          _percent(found[0].top5.value), _percent(found[0].mean_class)]  # fmt: skip
-            lines.append([row, *cells, paper])
+            lines.append([row, *cells, paper.text() if paper else ""])
         return lines
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
-        reported = REPORTED.get(self.preset, {})
+        paper = reported(self.preset, len(self.metrics))
         return {
             "preset": self.preset,
             "held_out": self.held_out,
             "splits": {
                 name: {row: metrics.to_json() for row, metrics in rows.items()} for name, rows in self.metrics.items()
             },
-            "paper": {row: reported[row].text() for row in self.rows if row in reported},
+            "paper": {row: paper[row].text() for row in self.rows if row in paper},
         }
 
 

@@ -64,6 +64,14 @@ class Runtime:
             return torch.cuda.max_memory_allocated(self.device)
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
+    def forget_peak_memory(self) -> bool:
+        """From now on `peak_memory_bytes` is of what comes. Returns whether it can be: of a CPU's process it cannot."""
+        if self.device.type != "cuda":
+            return False
+        self.release_memory()
+        torch.cuda.reset_peak_memory_stats(self.device)
+        return True
+
     def release_memory(self) -> None:
         """Give back what nothing refers to any more, e.g. of a training that has failed."""
         gc.collect()

@@ -10,7 +10,9 @@ from fusion_train.config import TrainSettings
 
 @final
 class Schedule:
-    """`fixed`: the listed rates, the last one stays. `plateau`: a tenth when the held-out accuracy saturates.
+    """`fixed`: the listed rates; the last one stays if there are more epochs.
+
+    `plateau`: a tenth when the held-out accuracy saturates.
 
     `epoch` is the one that is being trained, from 0. After each, `end_epoch` is told the held-out accuracy, if there
     is one.
@@ -41,7 +43,7 @@ class Schedule:
     @property
     def is_over(self) -> bool:
         """Whether there is no further epoch."""
-        return self._ended or self.epoch >= self._settings.num_epochs
+        return self._ended or self.epoch >= self._settings.max_epochs
 
     def end_epoch(self, accuracy: float | None) -> bool:
         """Go to the next epoch. Returns whether the accuracy is the best so far."""

@@ -47,7 +47,7 @@ class Training:
         if train.batch_size > len(dataset):
             raise SettingsError(
                 f"`train.batch_size` must be at most the {len(dataset)} videos that are trained on, "
-                f"got {train.batch_size}"
+                f"got {train.batch_size}; {_smaller_batch(len(dataset), train.videos_at_once, runtime.world_size)}"
             )
         if isinstance(network, FusedNetwork) and network.bilinear_classifier is not None and has_svm(settings):
             check_svm_size(len(dataset), network.bilinear_classifier.in_channels)
@@ -118,6 +118,16 @@ class Training:
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         self.step = state["step"]
+
+
+def _smaller_batch(num_videos: int, videos_at_once: int, world_size: int) -> str:
+    """The largest batch that so many videos fill, as it is entered."""
+    if num_videos < world_size:
+        return f"start at most {num_videos} processes"
+    at_once = min(videos_at_once, num_videos // world_size)
+    size = num_videos // (at_once * world_size) * at_once * world_size
+    less = f" --set train.videos_at_once={at_once}" if at_once < videos_at_once else ""
+    return f"give --set train.batch_size={size}{less}"
 
 
 @final

@@ -99,6 +99,7 @@ def _show(found: Ablation, plan: AblationPlan, out: Path, as_json: bool) -> None
 def _show_forecast(store: Store, plan: AblationPlan, out: Path, runtime: Runtime, as_json: bool) -> None:
     from flowprep_cli.tables import print_columns
     from fusion_train.ablation_forecast import forecast_ablation
+    from fusion_train.forecast import memory_sentence
 
     found = forecast_ablation(store, plan, out, runtime)
     if not runtime.is_main:
@@ -128,5 +129,6 @@ def _show_forecast(store: Store, plan: AblationPlan, out: Path, runtime: Runtime
     print_columns(lines)
     click.echo(
         f"\nMeasured on {runtime.device} with two steps a network; all epochs, without evaluation. Steps are those of "
-        "one training. Initial weights were not looked for. Nothing was written."
+        f"one training. {memory_sentence(one.of_one for one in found.networks)} Initial weights were not looked for. "
+        "Nothing was written."
     )

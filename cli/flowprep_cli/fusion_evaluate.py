@@ -35,6 +35,7 @@ def evaluate(
     from flowprep_cli.tables import print_columns
     from fusion_train.data.splits import seen_sentence
     from fusion_train.evaluate import evaluate as scores_of
+    from fusion_train.heldout import caution
     from fusion_train.metrics import measure
     from fusion_train.outage import whole_file
     from fusion_train.runtime import started
@@ -60,9 +61,14 @@ def evaluate(
             lines.append([tower, f"{100 * metrics.top1.value:.2f}", f"{100 * low:.2f} to {100 * high:.2f}",
                           f"{100 * metrics.top5.value:.2f}", f"{100 * metrics.mean_class:.2f}", str(path)])  # fmt: skip
     if as_json:
-        click.echo(json.dumps({tower: metrics.to_json() for tower, metrics in found.items()}, indent=2))
+        said = {tower: {"held_out": tables[tower].origin["held_out"], "caution": caution([tables[tower].origin])}
+                for tower in found}  # fmt: skip
+        click.echo(json.dumps({tower: {**metrics.to_json(), **said[tower]} for tower, metrics in found.items()},
+                              indent=2))  # fmt: skip
     else:
         print_columns(lines)
+        if sentence := caution(table.origin for table in tables.values()):
+            click.echo(sentence)
         for tower, metrics in found.items():
             pairs = [f"{num} of {true} for {taken}" for true, taken, num in metrics.confused[:_MAX_PAIRS]]
             if pairs:

@@ -31,6 +31,7 @@ def fuse(*, files: tuple[Path, ...], weights: str | None, on: str, out: Path | N
     that were swept on the test list say nothing about others: `fusion-train evaluate --part validation`.
     """
     from flowprep_cli.tables import print_columns
+    from fusion_train.heldout import caution
     from fusion_train.late_fusion import fuse as join
     from fusion_train.late_fusion import sweep
     from fusion_train.metrics import gain, measure
@@ -52,6 +53,7 @@ def fuse(*, files: tuple[Path, ...], weights: str | None, on: str, out: Path | N
             "fused": {"name": fused.name, "weights": fused.origin["weights"], "on": on, **measure(fused).to_json()},
             "gain": {"over": before.name, "top1": gained.top1, "p_value": gained.p_value,
                      "per_class": dict(gained.per_class)},
+            "caution": caution([fused.origin]),
             "sweep": [[point.weight, point.top1] for point in curve.points] if curve is not None else None,
         }  # fmt: skip
         click.echo(json.dumps(content, indent=2))
@@ -63,6 +65,8 @@ def fuse(*, files: tuple[Path, ...], weights: str | None, on: str, out: Path | N
         lines.append([table.name, f"{100 * metrics.top1.value:.2f}", f"{100 * low:.2f} to {100 * high:.2f}",
                       f"{100 * metrics.top5.value:.2f}", f"{100 * metrics.mean_class:.2f}"])  # fmt: skip
     print_columns(lines)
+    if sentence := caution([fused.origin]):
+        click.echo(sentence)
     if curve is not None:
         click.echo("weights " + ":".join(f"{weight:g}" for weight in curve.weights) + ", swept on these videos")
     click.echo(
@@ -78,6 +82,7 @@ def fuse(*, files: tuple[Path, ...], weights: str | None, on: str, out: Path | N
 
 def _held_out_pair(tables: list[ScoreTable]) -> tuple[ScoreTable, ScoreTable]:
     from flowprep.errors import SettingsError
+    from fusion_train.heldout import held_out_by
 
     if len(tables) != 2:
         raise SettingsError(f"a sweep of weights takes two score files, got {len(tables)}")
@@ -86,5 +91,10 @@ def _held_out_pair(tables: list[ScoreTable]) -> tuple[ScoreTable, ScoreTable]:
             raise SettingsError(
                 f"weights are not swept on the test list, and {table.name} is of {table.part}; sweep the scores of "
                 "`fusion-train evaluate --part validation`, then give the weights"
+            )
+        if table.part.startswith("validation") and "test" in held_out_by(table.origin):
+            raise SettingsError(
+                f"weights are not swept on the test list, and {table.name} is of a network with `train.val` test, "
+                "whose validation videos are that list; train with groups held out to sweep weights, or give them"
             )
     return tables[0], tables[1]

@@ -96,7 +96,7 @@ def is_deterministic(sets: tuple[str, ...]) -> bool:
 
 def _show(result: RunResult, as_json: bool) -> None:
     from flowprep_cli.tables import print_columns
-    from fusion_train.run import HELD_OUT
+    from fusion_train.heldout import HELD_OUT
 
     if as_json:
         click.echo(json.dumps(result.to_json(), indent=2))
@@ -107,7 +107,7 @@ def _show(result: RunResult, as_json: bool) -> None:
 
 def _show_forecast(store: Store, planned: list[Any], runtime: Runtime, as_json: bool) -> None:
     from flowprep_cli.tables import print_columns
-    from fusion_train.forecast import forecast
+    from fusion_train.forecast import forecast, memory_sentence
     from fusion_train.initial_files import missing_files
     from fusion_train.overrides import STAGES
     from fusion_train.stages import is_begun
@@ -132,7 +132,8 @@ def _show_forecast(store: Store, planned: list[Any], runtime: Runtime, as_json: 
     print_columns(lines)
     click.echo(
         f"\nMeasured on {runtime.device} with two steps and one test video a stage; all epochs, without held-out "
-        "videos. Late fusion takes seconds. Initial weights were not loaded. Nothing was written."
+        f"videos. Late fusion takes seconds. {memory_sentence(found)} Initial weights were not loaded. Nothing was "
+        "written."
     )
     streams = [(run, stage) for run in planned for stage in STAGES[:2] if not is_begun(run.folder / stage)]
     for path in sorted({path for run, stage in streams for path in missing_files(run.settings[stage].model)}):

@@ -4,7 +4,9 @@ A training crop has height and width round(224 * (1 + u)), u in -jitter .. jitte
 image; it is resized to 224 x 224, so its aspect changes. Positions are drawn in the free space, image less crop:
 *borders*, y and x each at most a quarter of it from a border (the paper); *diagonal*, both near the top left or both
 near the bottom right, on a grid of 20 x 20 (the released code's 'noCtr'); *corners*, a corner or the centre, with sides
-of 256, 224, 192 or 168 for 224 (its 'multiScaleRegular', for the temporal stream alone).
+of 256, 224, 192 or 168 for 224 (its 'multiScaleRegular', for the temporal stream alone); *borders+corners*, sizes of
+*borders*, and every second crop at a corner or in the centre: so we read what the paper says of VGG-16 (section 4.4),
+which is not how often.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from fusion_train.data.draws import Draws
 _GRID = 20
 _MAX_KEPT = 2
 _SCALES = (8 / 7, 1.0, 6 / 7, 3 / 4)
+_CORNERS = ((0.0, 0.0), (1.0, 1.0), (0.0, 1.0), (1.0, 0.0), (0.5, 0.5))
+"""Shares of the free space above and left of crops at the corners and in the centre."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +72,8 @@ def _places(settings: DataSettings, draws: Draws) -> tuple[float, float]:
         first = draws.below(2) * (1 - settings.border)
         step = settings.border / (_GRID - 1)
         return first + step * draws.below(_GRID), first + step * draws.below(_GRID)
+    if settings.crops == "borders+corners" and draws.below(2):
+        return _CORNERS[draws.below(len(_CORNERS))]
     far, near = draws.below(4), (settings.border * draws.uniform(), settings.border * draws.uniform())
     return (1 - near[0] if far & 1 else near[0]), (1 - near[1] if far & 2 else near[1])
 
@@ -76,10 +82,13 @@ def _corner_crop(height: int, width: int, settings: DataSettings, draws: Draws) 
     crop_height, crop_width = (
         min(_rounded(settings.crop_size * _SCALES[draws.below(4)]), limit) for limit in (height, width)
     )
-    free_y, free_x = height - crop_height, width - crop_width
-    tops, lefts = (0, free_y, 0, free_y, (free_y + 1) // 2), (0, free_x, free_x, 0, (free_x + 1) // 2)
-    corner = draws.below(5)
-    return Crop(top=tops[corner], left=lefts[corner], height=crop_height, width=crop_width)
+    place_y, place_x = _CORNERS[draws.below(len(_CORNERS))]
+    return Crop(
+        top=_rounded((height - crop_height) * place_y),
+        left=_rounded((width - crop_width) * place_x),
+        height=crop_height,
+        width=crop_width,
+    )
 
 
 def evaluation_size(height: int, width: int, settings: DataSettings) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flowprep.errors import MissingDataError, SettingsError
 from fusion_train.models.backbones import backbone_of
+from fusion_train.models.classorder import HMDB51_CLASSES
 from fusion_train.models.matconvnet import fusion_filters, is_fused, stream_weights
 from fusion_train.models.matfile import MatNet, read_net
 from fusion_train.models.weightfiles import StreamWeights
@@ -57,7 +58,8 @@ class ImportedNet:
 def import_mat(path: Path, out: Path) -> ImportedNet:
     """Write what a .mat file holds as a state dict that every setting of weights takes, under the key `network`.
 
-    A file of one stream is of the spatial one if its first layer has 3 channels, else of the temporal one.
+    A file of one stream is of the spatial one if its first layer has 3 channels, else of the temporal one. A classifier
+    of 51 classes gets the names of HMDB51's, in the order of the released code.
 
     Raises:
         MissingDataError: There is no such file, or `out` cannot be written.
@@ -87,9 +89,12 @@ def import_mat(path: Path, out: Path) -> ImportedNet:
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise SettingsError(f"{path}: {name} has values that are not finite; the file is damaged, obtain it anew")
-    with whole_file(out) as temporary:
-        torch.save({"network": tensors}, temporary)
     streams = [_described(name, backbone, weights) for name, (backbone, weights) in found.items()]
+    content: dict[str, Any] = {"network": tensors}
+    if any(stream.num_classes == len(HMDB51_CLASSES) for stream in streams):
+        content["classes"] = list(HMDB51_CLASSES)  # Note [HMDB51's classes in the released code]
+    with whole_file(out) as temporary:
+        torch.save(content, temporary)
     return ImportedNet(streams=tuple(streams), filters=tuple(tuple(weight.shape) for weight, _ in filters))
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from flowprep.errors import SettingsError
+from fusion_train.models.classorder import HMDB51_CLASSES
 from fusion_train.models.layers import Backbone, ResponseNorm
 from fusion_train.models.matfile import MatLayer, MatNet, as_tensor, field_of, inner, read_net
 from fusion_train.models.matresnet import resnet_tensors
@@ -46,7 +47,7 @@ def stream_weights(net: MatNet, backbone: Backbone, stream: str) -> StreamWeight
     is_residual = any(layer.kind == "block" for layer in backbone.layers)
     tensors = resnet_tensors(net.path, layers, backbone) if is_residual else _vgg_tensors(net.path, layers, backbone)
     num_inputs = tensors[f"{backbone.names[0]}.weight"].shape[1]
-    return StreamWeights(source, tensors, _mean(net, num_inputs), torch.ones(num_inputs))
+    return StreamWeights(source, tensors, _mean(net, num_inputs), torch.ones(num_inputs), unnamed=HMDB51_CLASSES)
 
 
 def read_fusion_filters(path: Path) -> tuple[tuple[Tensor, Tensor], ...]:

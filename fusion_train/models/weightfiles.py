@@ -46,7 +46,8 @@ class StreamWeights:
 
     Images enter as (x - mean) * scale, a value a channel of the first layer. `has_fc` is False where fc6 and fc7 are
     not valid; a `classifier` of ImageNet is never part of `tensors` where it can be told. `classes` are the names of
-    the classifier's logits where the file has them.
+    the classifier's logits where the file has them. Where it has none, `unnamed` is the order that they have if they
+    are these classes.
     """
 
     source: str
@@ -55,6 +56,7 @@ class StreamWeights:
     scale: Tensor
     has_fc: bool = True
     classes: tuple[str, ...] | None = None
+    unnamed: tuple[str, ...] = ()
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | None]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from flowprep.errors import MissingDataError, SettingsError
 from fusion_train.config import ModelSettings
+from fusion_train.models.classorder import in_order, places
 from fusion_train.models.fusion import identities
 from fusion_train.models.matconvnet import read_fusion_filters, read_mat
 from fusion_train.models.stream import Stream
@@ -28,12 +29,14 @@ class LoadReport:
     """What became of a stream, or of the fusions: `source`, and the layers that were loaded and that are random.
 
     `dropped` says why the last layer was not taken from the file, and is empty where it was or the file has none.
+    `ordered` says in which order its classes were taken to be, where that is not the store's.
     """
 
     source: str
     loaded: tuple[str, ...]
     random: tuple[str, ...]
     dropped: str = ""
+    ordered: str = ""
 
     def sentence(self, name: str) -> str:
         """What is said of the part `name` before a training."""
@@ -43,7 +46,8 @@ class LoadReport:
         text = f"{name}: {num} {'layer' if num == 1 else 'layers'} from {self.source}"
         if self.random:
             text += f"; random: {', '.join(self.random)}"
-        return f"{text} ({self.dropped})" if self.dropped else text
+        said = "; ".join(filter(None, (self.dropped, self.ordered)))
+        return f"{text} ({said})" if said else text
 
 
 def initialise(network: Network, classes: Sequence[str] | None = None) -> dict[str, LoadReport]:
@@ -109,7 +113,7 @@ def load_stream(
     - A layer that a concatenation has widened gets its weights behind the initial filter of conv fusion: the network
       then computes what one with that fusion would, if no maximum pooling lies between.
     - A classifier for other classes, by number or by name, stays random, and so do fc6 and fc7 with
-      `settings.random_fc`.
+      `settings.random_fc`. One for the same classes in another order is put in order.
 
     Raises:
         SettingsError: A layer is missing, unknown, of another shape, or not finite.
@@ -127,14 +131,19 @@ def load_stream(
         raise SettingsError(
             f"{weights.source} is for {num_inputs} input channels, this stream has {stream.in_channels}"
         )
-    loaded, random, dropped = [], [], ""
+    loaded, random, dropped, ordered = [], [], "", ""
     for index, layer in enumerate(stream.layers):
         if not layer.has_weights:
             continue
         own = {f"{layer.name}.{key}": tensor for key, tensor in getattr(stream, layer.name).state_dict().items()}
         given = {name: weights.tensors[name] for name in own if name in weights.tensors}
         if layer.name == classifier and given:
-            dropped = _other_classes(next(iter(given.values())).shape[0], weights.classes, stream.num_classes, classes)
+            num_given = next(iter(given.values())).shape[0]
+            dropped = _other_classes(num_given, weights.classes, stream.num_classes, classes)
+            order = weights.classes or weights.unnamed
+            if not dropped and classes is not None and places(order, classes) and tuple(order) != tuple(classes):
+                given = {name: in_order(tensor, order, classes) for name, tensor in given.items()}
+                ordered = _ORDERED if weights.classes is None else "its classes put in the order of the store"
         if (layer.name == classifier and (dropped or not given)) or (
             settings.random_fc and layer.name in full - {classifier}
         ):
@@ -147,14 +156,17 @@ def load_stream(
                 raise SettingsError(f"{weights.source} lacks {name} of {backbone.name}")
         loaded.append(layer.name)
     _set_input(stream, weights)
-    return LoadReport(weights.source, tuple(loaded), tuple(random), dropped)
+    return LoadReport(weights.source, tuple(loaded), tuple(random), dropped, ordered)
+
+
+_ORDERED = "its classes, which it does not name, taken to be in the released code's order of HMDB51"
 
 
 def _other_classes(num_given: int, given: Sequence[str] | None, num_wanted: int, wanted: Sequence[str] | None) -> str:
     """Why a classifier is not loaded, or nothing."""
     if num_given != num_wanted:
         return f"the file's is for {num_given} classes, not {num_wanted}"
-    if given is not None and wanted is not None and tuple(given) != tuple(wanted):
+    if given is not None and wanted is not None and places(given, wanted) is None:
         return f"the file's is for {num_given} other classes"
     return ""
 
@@ -190,6 +202,8 @@ def load_fusions(network: FusedNetwork, path: Path, classes: Sequence[str] | Non
         found = given.get(name)
         if name.startswith("bilinear_") and found is not None:
             dropped = _other_classes(found.shape[0], names, network.num_classes, classes)
+            if not dropped and names is not None and classes is not None:
+                found = in_order(found, names, classes)
             if dropped:
                 random.append(name.rpartition(".")[0])
                 continue

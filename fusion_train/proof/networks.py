@@ -128,7 +128,7 @@ def _maps(fusion: Store, settings: FusionSettings, stream: str, proof: ProofSett
         stream,
         training=ClipDataset(fusion, tuple(training), settings.data, streams=(stream,)),
         evaluation=ClipDataset(fusion, tuple(evaluation), settings.data, streams=(stream,)),
-        num_passes=options.num_epochs * options.passes,
+        num_passes=options.max_epochs * options.passes,
         seeds=seeds,
         device=runtime.device,
     )

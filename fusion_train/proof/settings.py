@@ -49,7 +49,7 @@ class ProofSettings:
     def folder(self, settings: FusionSettings) -> str:
         """Where networks of these settings are kept: settings that are tried out on held-out groups do not mix."""
         kind = "held_out" if self.held_out else "test"
-        tried = f"_{settings.train.rates}_{settings.train.num_epochs}" if self.held_out else ""
+        tried = f"_{settings.train.rates}_{settings.train.max_epochs}" if self.held_out else ""
         return f"{kind}{'_own_pretext' if self.own_pretext else ''}{tried}"
 
     @property

@@ -11,7 +11,7 @@ from typing import final
 from markupsafe import Markup
 
 from fusion_train.metrics import Metrics, gain, measure
-from fusion_train.paper import REPORTED, Reported
+from fusion_train.paper import Reported, reported
 from fusion_train.reporting.bars import Bar, bar_chart
 from fusion_train.reporting.contents import RunContents
 
@@ -50,20 +50,20 @@ def measured(run: RunContents) -> Measured:
 
 def results(run: RunContents, metrics: Measured) -> Results:
     """What stands in the section of results."""
-    reported = REPORTED.get(run.preset or "", {})
     splits = [name for name, rows in metrics.items() if rows]
+    of_paper = reported(run.preset or "", len(splits))
     head = (*(f"split {name}" for name in splits), "mean", "deviation", "paper")
     if len(splits) == 1:
         head = ("top-1", "95 % interval", "top-5", "mean class", "paper")
     rows, bars = [], []
     for row in run.rows:
         found = {name: metrics[name].get(row) for name in splits}
-        paper = reported.get(row)
+        paper = of_paper.get(row)
         cells = _cells_of_one(found[splits[0]]) if len(splits) == 1 else _cells_of_several(found)
         rows.append((row, (*cells, paper.text() if paper else MISSING)))
         bars.append(_bar(row, found, paper, is_main=row == "fused"))
     return Results(
-        tiles=_tiles(run, metrics, reported),
+        tiles=_tiles(run, metrics, of_paper),
         head=head,
         rows=tuple(rows),
         chart=bar_chart("Top-1 accuracy", bars, chance=1 / len(run.classes)) if bars else Markup(),
@@ -110,7 +110,7 @@ def _bar(row: str, found: Mapping[str, Metrics | None], paper: Reported | None, 
     return Bar(label=row, value=mean, interval=interval, reference=reference, is_main=is_main)
 
 
-def _tiles(run: RunContents, metrics: Measured, reported: Mapping[str, Reported]) -> tuple[Tile, ...]:
+def _tiles(run: RunContents, metrics: Measured, of_paper: Mapping[str, Reported]) -> tuple[Tile, ...]:
     if not run.rows:
         return ()
     row = run.rows[-1]
@@ -125,8 +125,8 @@ def _tiles(run: RunContents, metrics: Measured, reported: Mapping[str, Reported]
     if row == "fused" and both:
         over = statistics.fmean(rows[row].top1.value - rows["late fusion"].top1.value for rows in both)
         tiles.append(Tile(name="gain over late fusion", value=points(over), detail="points of top-1 accuracy"))
-    if row in reported:
-        paper = reported[row]
+    if row in of_paper:
+        paper = of_paper[row]
         detail = f"{paper.of}, {paper.source}"
         tiles.append(Tile(name="in the paper", value=f"{paper.percent:.2f} %", detail=detail))
     num = sum(rows[row].top1.num_videos for rows in having)

@@ -6,8 +6,9 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,13 +103,13 @@ def test_evaluation_on_what_was_trained_on_is_said(root: Path, table: str, tmp_p
     assert "Note" not in again.stderr
 
 
-def scores(path: Path, seed: int, part: str = "validation 1") -> Path:
+def scores(path: Path, seed: int, part: str = "validation 1", origin: Mapping[str, Any] | None = None) -> Path:
     draws = np.random.default_rng(seed)
     labels = np.arange(30) % 3
     values = draws.normal(size=(30, 3)) + 1.5 * np.eye(3)[labels]
     ids = [f"v{k}" for k in range(30)]
     ScoreTable(name=path.stem, part=part, manifest_sha256="0", ids=ids, labels=labels.astype(np.int64),
-               scores=values.astype(np.float32), classes=("a", "b", "c"), origin={}).save(path)  # fmt: skip
+               scores=values.astype(np.float32), classes=("a", "b", "c"), origin=origin or {}).save(path)  # fmt: skip
     return path
 
 
@@ -127,6 +128,58 @@ def test_fuse_joins_files_by_id_and_says_what_that_gains(tmp_path: Path) -> None
     assert len(content["sweep"]) == 21
     assert content["fused"]["on"] == "softmax"
     assert set(content["gain"]["per_class"]) == {"a", "b", "c"}
+
+
+LOOKED_AT = "The test list was looked at during training, as the released code does."
+
+
+@pytest.fixture(scope="module")
+def of_test(root: Path) -> Path:
+    """A network that was validated on the test list, as those of the `-authors` presets are."""
+    data = root / "data" / "ucf101" / "flow"
+    entered("train", data, "--preset", "debug", "--network", "spatial", "--out", root / "of_test", *SETS,
+            "--set", "train.val=test")  # fmt: skip
+    return root / "of_test" / "network.pt"
+
+
+def test_figures_say_that_the_test_list_was_looked_at(root: Path, of_test: Path, table: str, tmp_path: Path) -> None:
+    data, other = root / "data" / "ucf101" / "flow", root / "runs" / "a" / "split_1"
+    assert LOOKED_AT in entered("evaluate", of_test, data, "--out", tmp_path).stdout
+    found = json.loads(entered("evaluate", of_test, data, "--out", tmp_path, "--json").stdout)
+    assert (found["spatial"]["held_out"], found["spatial"]["caution"]) == ("test", LOOKED_AT)
+    clean = json.loads(
+        entered("evaluate", other / "spatial" / "network.pt", data, "--out", tmp_path / "b", "--json").stdout
+    )
+    assert (clean["spatial"]["held_out"], clean["spatial"]["caution"]) == ("none", None)
+
+    pair = (tmp_path / "test_spatial.npz", other / "temporal" / "test_temporal.npz")
+    assert LOOKED_AT in entered("fuse", *pair, "--out", tmp_path / "both.npz").stdout
+    assert json.loads(entered("fuse", *pair, "--json").stdout)["caution"] == LOOKED_AT
+    again = (tmp_path / "both.npz", other / "temporal" / "test_temporal.npz")
+    assert LOOKED_AT in entered("fuse", *again).stdout, "late fusion of late fusion forgets nothing"
+    assert LOOKED_AT not in entered("fuse", other / "late_fusion.npz", other / "spatial" / "test_spatial.npz").stdout
+
+    predicted = entered("predict", data, "--checkpoint", of_test, "--scores", tmp_path / "predicted.npz")
+    assert f"Note: {LOOKED_AT}" in predicted.stderr
+    assert LOOKED_AT in json.loads(entered("predict", data, "--checkpoint", of_test, "--json").stdout)["notes"]
+    assert LOOKED_AT in entered("fuse", tmp_path / "predicted.npz", pair[1]).stdout
+
+
+def test_no_weights_are_swept_on_a_test_list_by_another_name(root: Path, of_test: Path, tmp_path: Path) -> None:
+    data = root / "data" / "ucf101" / "flow"
+    refused = entered("evaluate", of_test, data, "--part", "validation", "--out", tmp_path, expect=2)
+    assert (
+        "with `train.val` test: nothing was held out, and what it was validated on is the test list" in refused.stderr
+    )
+    assert not list(tmp_path.iterdir())
+    # As an older version wrote it, alone and joined.
+    first = scores(tmp_path / "a.npz", 1, origin={"held_out": "test"})
+    second = scores(tmp_path / "b.npz", 2, origin={"held_out": "groups"})
+    entered("fuse", first, second, "--out", tmp_path / "both.npz")
+    for pair in ((first, second), (second, tmp_path / "both.npz")):
+        refused = entered("fuse", *pair, "--weights", "sweep", expect=2)
+        assert "is of a network with `train.val` test, whose validation videos are that list" in refused.stderr
+    entered("fuse", second, scores(tmp_path / "c.npz", 3, origin={"held_out": "groups"}), "--weights", "sweep")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from flowprep.errors import SettingsError
 from flowprep.stores import Store
 from fusion_train.ablation_plan import AblationPlan, PlannedRow, plan_ablation
 from fusion_train.ablation_rows import PAPER_ROWS, TABLES
-from fusion_train.paper import REPORTED
+from fusion_train.paper import ALL_SPLITS, REPORTED, reported
 from fusion_train.stages import lasting_of_stage
 
 FLOW_CONV1 = 96 * 49 * 17
@@ -297,3 +297,19 @@ def test_the_documentation_has_every_row() -> None:
     assert sorted(name.strip() for name in found if "-" in name) == sorted(
         name for name, row in PRINTED.items() if row.recipe is not None
     )
+
+
+def test_a_run_of_several_splits_stands_beside_means() -> None:
+    """As table 5 prints them; what the paper has of split 1 alone says so."""
+    for dataset in ("ucf101", "hmdb51"):
+        for preset, row, printed in [
+            ("vgg16", "late fusion", "5-late-fusion"), ("vgg16", "fused", "5-vgg16"),
+            ("vgg16", "fused spatiotemporal", "5-one-tower"), ("vgg16-authors", "late fusion", "5-late-fusion"),
+            ("vgg16-authors", "fused", "5-vgg16"), ("vgg16-vggm", "fused", "5-vgg16-vggm"),
+        ]:  # fmt: skip
+            found = reported(f"{dataset}-{preset}", 3)[row]
+            assert (found.percent, found.of) == (PRINTED[printed].percent(dataset), ALL_SPLITS)
+        for preset in ("vgg16", "vggm", "vgg16-vggm", "vgg16-authors"):
+            assert reported(f"{dataset}-{preset}", 1) == REPORTED[f"{dataset}-{preset}"]
+            assert reported(f"{dataset}-{preset}", 3)["spatial"].of == "split 1"
+    assert reported("debug", 3) == {}

@@ -255,8 +255,35 @@ def test_crops_at_corners_and_centre() -> None:
     }  # fmt: skip
 
 
+def test_every_second_crop_of_vgg16_lies_at_a_corner_or_in_the_centre() -> None:
+    """Of the others none does, but by chance; sizes are those of the paper's other crops."""
+    settings = DataSettings(crops="borders+corners")
+    crops = [training_crop(256, 340, settings, Draws(seed))[0] for seed in range(2000)]
+    assert {min(crop.height for crop in crops), min(crop.width for crop in crops)} == {168}
+    assert (max(crop.height for crop in crops), max(crop.width for crop in crops)) == (256, 280)
+    found: dict[tuple[float, float] | None, int] = {}
+    for crop in crops:
+        y, x = 256 - crop.height, 340 - crop.width
+        if y < 20:  # too little room to tell
+            continue
+        places = {(0.0, 0.0): (0, 0), (0.0, 1.0): (0, x), (1.0, 0.0): (y, 0), (1.0, 1.0): (y, x),
+                  (0.5, 0.5): (y // 2, x // 2)}  # fmt: skip
+        at = next((name for name, place in places.items() if place == (crop.top, crop.left)), None)
+        if at is None:
+            assert crop.top <= y / 4 or crop.top + 1 >= 0.75 * y
+            assert crop.left <= x / 4 or crop.left + 1 >= 0.75 * x
+        found[at] = found.get(at, 0) + 1
+    num = sum(found.values())
+    assert len(found) == 6
+    assert 0.45 * num < found.pop(None) < 0.55 * num
+    assert all(0.07 * num < count < 0.13 * num for count in found.values())
+
+
 @given(
-    st.integers(1, 400), st.integers(1, 400), st.sampled_from(["borders", "diagonal", "corners"]), st.integers(0, 99)
+    st.integers(1, 400),
+    st.integers(1, 400),
+    st.sampled_from(["borders", "diagonal", "corners", "borders+corners"]),
+    st.integers(0, 99),
 )
 def test_crops_lie_inside(height: int, width: int, crops: str, seed: int) -> None:
     crop, _ = training_crop(height, width, DataSettings(crops=crops), Draws(seed))

@@ -100,11 +100,12 @@ def test_evaluation_takes_whole_images_and_their_mirror_images(dataset: ClipData
         check_contents(dataset, batch)
 
 
-@pytest.mark.parametrize("layout", ["denseflow", "tsn", "mmaction2"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_trees_of_other_tools_are_read_as_they_lie(tmp_path: Path, layout: str) -> None:
+    """Of the five layouts one is our own, without what makes a store of it."""
     out = write_clip_store(tmp_path / "s", tree(layout), SPECS)
     for path in out.iterdir():
-        if path.name not in ("Archery", "Biking"):
+        if not any(path.rglob("*.jpg")):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     with open_store(out, layout=layout, bound_px=15, rounding="truncate", step=1) as store:
         dataset = ClipDataset(store, store.ids, SMALL)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,16 @@ from click.testing import CliRunner
 from helpers.mat_graphs import fused_net
 from helpers.networks import NUM_CLASSES, debug_network, fused
 from helpers.weight_files import random_filters, save_dag, save_simple
+from torch import Tensor
 
 from flowprep.errors import MissingDataError, SettingsError
 from flowprep_cli.fusion_main import cli
 from fusion_train.models.backbones import backbone_of
+from fusion_train.models.build import new_network
+from fusion_train.models.classorder import HMDB51_CLASSES
 from fusion_train.models.importing import import_mat
 from fusion_train.models.weights import initialise
+from fusion_train.presets import preset_settings
 
 DEBUG = backbone_of("debug", "spatial")
 LAYERS = ("conv1", "conv2", "conv3", "fc4", "fc5")
@@ -56,6 +62,47 @@ def test_a_fused_net_gives_streams_and_filter(tmp_path: Path, over_time: bool) -
         assert {name: report.random for name, report in reports.items()} == dict.fromkeys(reports, ())
         states.append(network.state_dict())
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_classes_of_hmdb51_are_put_in_the_order_of_the_store(tmp_path: Path, imported: bool) -> None:
+    """The released code has kick_ball before kick and sword_exercise before sword, and its files do not say so."""
+    save_dag(tmp_path / "net.mat", random_filters(DEBUG, 3, 51, "layer38"))
+    path = tmp_path / "net.mat"
+    by_number = classifier_from(path, None)
+    if imported:
+        import_mat(path, path := tmp_path / "net.pt")
+    ours = sorted(HMDB51_CLASSES)
+    expected = list(range(51))
+    for first, second in (("kick", "kick_ball"), ("sword", "sword_exercise")):
+        k = ours.index(first)
+        assert ours[k + 1] == second
+        expected[k : k + 2] = [k + 1, k]
+    sentence = ""
+
+    def said(text: str) -> None:
+        nonlocal sentence
+        sentence = text
+
+    assert torch.equal(classifier_from(path, ours, said), by_number[expected])
+    assert ("put in the order of the store" if imported else "in the released code's order of HMDB51") in sentence
+    assert torch.equal(classifier_from(path, HMDB51_CLASSES, said), by_number)
+    assert "order" not in sentence
+    # Of others by number, where the file has no names.
+    others = [f"class {k}" for k in range(51)]
+    if not imported:
+        assert torch.equal(classifier_from(path, others), by_number)
+
+
+def classifier_from(
+    path: Path, classes: Sequence[str] | None, said: Callable[[str], None] = lambda text: None
+) -> Tensor:
+    """Weights and bias, (51, C + 1), of a network that starts from a file."""
+    settings = preset_settings("debug")
+    network = new_network(replace(settings, network="spatial", spatial_weights=str(path)), num_classes=51)
+    said(initialise(network, classes)["spatial"].sentence("spatial"))
+    layer = network.streams["spatial"].classifier
+    return torch.cat([layer.weight.flatten(1), layer.bias[:, None]], 1).detach()
 
 
 def test_what_cannot_be_imported_is_said_and_nothing_is_written(tmp_path: Path) -> None:

@@ -153,6 +153,30 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(store: Store, b
     training.take_step(next(steps))
 
 
+@pytest.mark.parametrize("resets", [True, False])
+def test_momentum_is_forgotten_between_epochs_where_that_is_wanted(store: Store, resets: bool) -> None:
+    """Without decay the momentum after the first step of all is its gradient; so it is again after a reset alone."""
+    settings = small("spatial", f"train.reset_momentum={str(resets).lower()}")
+    dataset = ClipDataset(store, read_parts(store, "1").train, settings.data, streams=("rgb",))
+    training = Training(build_network(settings.model, num_classes=2), dataset, settings, RUNTIME)
+
+    def momentum_is_gradient() -> bool:
+        states = training.optimiser.state
+        return all(torch.equal(states[p]["momentum_buffer"], p.grad) for p in states if p.grad is not None)
+
+    found = []
+    for _ in range(2):
+        training.begin_epoch()
+        for batches in training.batches():
+            training.take_step(batches)
+            found.append(momentum_is_gradient())
+        training.schedule.end_epoch(None)
+    first, rest = found[: training.steps_per_epoch], found[training.steps_per_epoch :]
+    assert len(rest) == len(first) > 1
+    assert first == [True] + [False] * (len(first) - 1)
+    assert rest == [resets] + [False] * (len(rest) - 1)
+
+
 def test_a_checkpoint_says_how_its_data_was_made(store: Store, tmp_path: Path) -> None:
     """So that `fusion-train predict` can make the flow of a file as that was made."""
     checkpoint = Checkpoint.load(train(store, small("spatial"), tmp_path, runtime=RUNTIME))
@@ -249,8 +273,13 @@ def test_channels_last_changes_nothing_but_the_order_in_memory(store: Store, tmp
     [
         (
             ["train.batch_size=16", "train.videos_at_once=1"],
-            r"`train.batch_size` must be at most the 8 videos.* got 16",
+            r"`train.batch_size` must be at most the 8 videos.* got 16; give --set train.batch_size=8$",
         ),
+        (
+            ["train.batch_size=16", "train.videos_at_once=16"],
+            r"got 16; give --set train.batch_size=8 --set train.videos_at_once=8$",
+        ),
+        (["train.batch_size=12", "train.videos_at_once=3"], r"got 12; give --set train.batch_size=6$"),
         (["train.split=7"], r"no split '7'; it has 1"),
     ],
 )

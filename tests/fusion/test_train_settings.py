@@ -24,28 +24,6 @@ def test_presets_are_complete_and_survive_json(preset: str, stage: str) -> None:
     assert (settings.train.val == "test") == preset.endswith("-authors")
 
 
-def test_the_released_codes_protocol() -> None:
-    fused, spatial = (full_settings("ucf101-vgg16-authors", stage) for stage in ("fused", "spatial"))
-    assert fused.train.rate_of_epochs() == (1e-3, 1e-3, 1e-4, 1e-5, 1e-6)
-    assert (fused.train.batch_size, fused.train.passes, fused.train.bias_rate, fused.train.bias_decay) == (
-        96,
-        10,
-        2,
-        False,
-    )
-    assert spatial.train.rate_of_epochs() == (*[1e-3] * 3, *[5e-4] * 5, *[5e-5] * 2, *[5e-6] * 2)
-    assert (spatial.train.head_epochs, spatial.train.batch_size, spatial.data.num_test_clips) == (3, 128, 25)
-    assert full_settings("ucf101-vgg16-authors", "temporal").data.crops == "corners"
-
-
-def test_the_papers_protocol() -> None:
-    fused = full_settings("ucf101-vgg16", "fused")
-    assert fused.train.by_plateau
-    assert fused.train.rate_of_epochs()[0] == 5e-4
-    assert full_settings("ucf101-vggm", "fused").train.rate_of_epochs()[0] == 1e-3
-    assert (fused.data.taus, fused.data.num_test_clips, fused.train.batch_size) == ((1, 10), 10, 96)
-
-
 @pytest.mark.parametrize(
     ("text", "section", "name", "value"),
     [
@@ -102,6 +80,15 @@ def test_fixed_rates_step_where_they_should() -> None:
         seen.append((schedule.rate, schedule.trains_head_only))
         schedule.end_epoch(None)
     assert seen == [(1e-3, True), (1e-3, False), (1e-4, False), (1e-4, False), (1e-4, False)]
+
+
+def test_fixed_rates_end_with_their_list_unless_epochs_are_given() -> None:
+    schedule = Schedule(TrainSettings(val="none", rates="2x1e-3,1e-4"))
+    seen = []
+    while not schedule.is_over:
+        seen.append(schedule.rate)
+        schedule.end_epoch(None)
+    assert seen == [1e-3, 1e-3, 1e-4]
 
 
 def test_a_plateau_lowers_the_rate_and_then_ends() -> None:
