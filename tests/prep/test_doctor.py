@@ -354,9 +354,8 @@ def tool(folder: Path, script: str) -> None:
 
 def test_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(gpu, "installed_version", {"numba-cuda": "0.22", "nvidia-cuda-nvcc-cu12": "12.9"}.get)
-    lines = ["nvidia-cuda-nvcc-cu12; extra == 'cu12'", "cuda-toolkit>=13; extra == 'cu13'", "numba>=0.60"]
-    monkeypatch.setattr(gpu.importlib.metadata, "requires", lambda _: lines)
+    monkeypatch.setattr(gpu, "installed_version", {"numba-cuda": "0.30"}.get)
+    monkeypatch.setattr(gpu, "find_native_cuda_obstacle", lambda: None)
     (none,) = gpu.examine_gpu(tmp_path)
     assert (none.state, none.cure) == ("note", "")
     assert "nvidia-smi is not installed; flow runs on the CPU" in none.text
@@ -369,17 +368,18 @@ def test_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for answer, states, text in (
         ((0, "libcuda.so.1 sees no device"), ["ok", "problem"], "sees no device"),
         ((11040, ""), ["ok", "note"], "up to 11.4"),
-        ((12080, ""), ["ok", "ok", "ok"], "0.22, with all that it needs"),
-        ((13010, ""), ["ok", "ok", "ok"], "0.22"),
+        ((12080, ""), ["ok", "ok", "ok"], "0.30, with all that it needs"),
+        ((13010, ""), ["ok", "ok", "ok"], "0.30"),
     ):
         monkeypatch.setattr(gpu, "_cuda_version", lambda answer=answer: answer)
         found = list(gpu.examine_gpu(tmp_path))
         assert found[0].facts["gpus"] == ["NVIDIA H200, 143771 MiB, 570.124.06"]
         assert [finding.state for finding in found] == states
         assert text in found[-1].text
-    monkeypatch.setattr(gpu, "installed_version", {"numba-cuda": "0.22"}.get)
+    obstacle = "numba-cuda does not find NVIDIA's compiler library (NVVM)", "set CUDA_HOME"
+    monkeypatch.setattr(gpu, "find_native_cuda_obstacle", lambda: obstacle)
     last = list(gpu.examine_gpu(tmp_path))[-1]
-    assert (last.text, last.cure) == ("0.22, but without cuda-toolkit", "pip install 'flowprep[cuda13]'")
+    assert (last.state, last.text, last.cure) == ("note", f"0.30, but {obstacle[0]}", obstacle[1])
     monkeypatch.setattr(gpu, "installed_version", {}.get)
     assert "pip install 'flowprep[cuda13]'" in list(gpu.examine_gpu(tmp_path))[-1].cure
 
