@@ -75,7 +75,10 @@ def _find_numpy_obstacle() -> tuple[str, str] | None:
         return None
     if fits:
         return None
-    return f"numba-cuda {distribution.version} compiles nothing with NumPy {numpy}", f'pip install "numpy<2.5", {_NATIVE}'
+    return (
+        f"numba-cuda {distribution.version} compiles nothing with NumPy {numpy}",
+        f'pip install "numpy<2.5", {_NATIVE}',
+    )
 
 
 def _find_toolkit_obstacle(driver: CudaDriver) -> tuple[str, str] | None:

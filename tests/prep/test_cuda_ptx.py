@@ -38,7 +38,8 @@ def has_compiler() -> bool:
 
 
 pytestmark = pytest.mark.skipif(
-    SIMULATED or not has_compiler(), reason='NVVM is not installed: pip install "numba-cuda[cu12]"'
+    SIMULATED or not has_compiler(),
+    reason='no NVVM that this NumPy does for: pip install "numba-cuda[cu12]" "numpy<2.5"',
 )
 
 KERNELS: dict[str, Kernel] = {

@@ -277,6 +277,9 @@ def test_versions_against_requirements(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert (finding("av", "18").state, finding("av", "18").cure) == ("problem", "pip install --upgrade 'av>=18'")
     assert "17.9.1 is too old, 18 is needed" in finding("av", "18").text
+    new = packages._version(packages.Requirement(distribution="av", minimum="16", limit="17"), {})
+    assert (new.state, new.text) == ("problem", "17.9.1 is too new, flowprep does not know 17 yet")
+    assert new.cure == "pip install 'av>=16,<17'"
     assert finding("numpy", "1.26").state == "ok"
     assert finding("joblib", "1.4").state == "ok"  # 10 is more than 4
     assert finding("h5py", "3.15").blocks
@@ -287,10 +290,13 @@ def test_versions_against_requirements(monkeypatch: pytest.MonkeyPatch) -> None:
     assert old.state == "problem"
 
 
-def test_requirements_are_those_of_the_project() -> None:
+def test_requirements_are_those_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {requirement.distribution: requirement.minimum for requirement in packages._requirements()}
     assert found["opencv-contrib-python"] == "4.10"
     assert not {"torch", "numba-cuda", "ruff"} & set(found)  # extras are no requirement
+    lines = ["av<19,>=18", "numpy>=1.26", "h5py!=3.16", "numba<0.70; extra == 'dev'"]
+    monkeypatch.setattr(packages.importlib.metadata, "requires", lambda _: lines)
+    assert [str(requirement) for requirement in packages._requirements()] == ["av>=18,<19", "numpy>=1.26", "h5py"]
 
 
 @pytest.mark.parametrize(
