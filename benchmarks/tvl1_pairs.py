@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
+from common import DATA
 
 from flowprep.config import ResizeSettings
 from flowprep.flow.backend import FlowBackend
@@ -18,7 +19,6 @@ from flowprep.flowfile import read_flow
 from flowprep.pair import read_grey
 from flowprep.sample import FramePair, sample_pairs
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 Clock = Callable[[], float]
 Flow = npt.NDArray[np.float32]
 UNKNOWN_PX = 1e9
