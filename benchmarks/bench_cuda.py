@@ -4,8 +4,8 @@
 
 At the end batches and other choices that are made by assumption are tried out (cuda_sweep.py); --sweep does that alone,
 --no-sweep leaves it out, --quick does so too and measures the largest batch alone. DIR holds what make_pairs.py writes.
-Without it the clips of ../shared/data are decoded, and where those or PyAV are not there, textures that move stand in for
-them, which the output says: their iterations are not those of real videos.
+Without it the clips of ../shared/data are decoded, and where those or PyAV are not there, textures that move stand in,
+which the output says: their iterations are not those of real videos.
 
 The JSON object is printed whenever there is more in it, so that a run that is stopped has told what it knows; the last
 one counts.

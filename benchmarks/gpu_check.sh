@@ -52,7 +52,8 @@ mkdir -p "$results"
 # A part that is ended at its limit has printed what it found: Python holds back nothing.
 export PYTHONUNBUFFERED=1 FLOWPREP_REQUIRE_CUDA=1 FLOWPREP_TEST_DATA="$data"
 if [ -n "$wheels" ]; then
-    timeout 60 "$python" -m pip install --quiet --no-index --no-deps --target "$work/site" "$wheels"/*.whl || exit 1
+    timeout 100 "$python" -m pip install --quiet --no-index --no-deps --no-compile --target "$work/site" "$wheels"/*.whl ||
+        { echo "pip cannot install the wheels of $wheels, or not within 100 s" >&2; exit 1; }
 fi
 export PYTHONPATH="$PWD:$PWD/cli${wheels:+:$work/site}${PYTHONPATH:+:$PYTHONPATH}"
 if [ -z "${CUDA_HOME:-}${CUDA_PATH:-}" ]; then

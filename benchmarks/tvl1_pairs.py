@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
-from common import DATA
 
 from flowprep.config import ResizeSettings
 from flowprep.flow.backend import FlowBackend

@@ -81,6 +81,8 @@ def test_a_kernel_compiles_to_what_it_says(
     # `mul.f32` may be joined with a sum, `mul.rn.f32` may not.
     assert not re.search(r"\b(mul|add|sub)\.f32", ptx)
     assert not re.search(r"\bfma\.rn\.f64", ptx)
+    if name == "_decide":  # all threads have read the pair's status before the first one may write it, sums or none
+        assert "st." not in ptx.split("bar.sync")[0]
     if name.startswith("iterate"):
         tile = TILE_WITH_ILLUMINATION if "with " in name else TILE
         num_roots = (3 if "with " in name else 2) * tile.rows
