@@ -82,7 +82,8 @@ part() {
         printf '%s\t%s\t%s\n' "$name" 124 0 >> "$results/parts.tsv"
         return 124
     fi
-    timeout --kill-after 5 "$limit" "$@" 2>&1 | tee -a "$results/output.log" "$work/$name.log"
+    # Interrupted, not ended: pytest then tells the failures so far, and a run closes what it has begun.
+    timeout --signal INT --kill-after 10 "$limit" "$@" 2>&1 | tee -a "$results/output.log" "$work/$name.log"
     code=${PIPESTATUS[0]}
     [ "$code" -eq 0 ] || say "$name: ended with $code; 124 is the end of its $limit seconds"
     printf '%s\t%s\t%s\n' "$name" "$code" $((SECONDS - start)) >> "$results/parts.tsv"
