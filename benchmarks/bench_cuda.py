@@ -1,11 +1,14 @@
 """`native-cuda` on an NVIDIA GPU: pairs a second with upload, quantisation and download, and where the time goes.
 
-    python benchmarks/bench_cuda.py [--pairs DIR] [--batches 1,64,256] [--repeats N] [--quick]
+    python benchmarks/bench_cuda.py [--pairs DIR] [--batches 1,64,256] [--repeats N] [--quick | --no-sweep | --sweep]
 
-Batches and other choices that are made by assumption are tried out (cuda_sweep.py) and the best of each is in the JSON,
-unless --quick. DIR holds what make_pairs.py writes. Without it the clips of ../shared/data are decoded, and where those
-or PyAV are not there, textures that move stand in for them, which the output says: their iterations are not those of
-real videos.
+At the end batches and other choices that are made by assumption are tried out (cuda_sweep.py); --sweep does that alone,
+--no-sweep leaves it out, --quick does so too and measures the largest batch alone. DIR holds what make_pairs.py writes.
+Without it the clips of ../shared/data are decoded, and where those or PyAV are not there, textures that move stand in,
+which the output says: their iterations are not those of real videos.
+
+The JSON object is printed whenever there is more in it, so that a run that is stopped has told what it knows; the last
+one counts.
 """
 
 from __future__ import annotations
@@ -37,15 +40,20 @@ def main() -> None:
     arguments = parse_arguments()
     runs, large, source = load(arguments.pairs)
     batches = [int(number) for number in arguments.batches.split(",")]
+    figures: dict[str, Any] = {"frames": source, "gpu": gpus()}
+    if arguments.sweep:
+        figures["sweep"] = measure_choices(runs, batches, arguments.repeats)
+        print_result("cuda_sweep", figures=figures, target={}, passed=True)
+        return
     if arguments.quick:
         batches = [max(batches)]
-    figures: dict[str, Any] = {"frames": source, "gpu": gpus()}
     with create_backend("native-cuda") as backend:
         assert isinstance(backend, NativeCUDABackend)
         start = time.perf_counter()
         backend.warm_up()
         figures["compiling_and_self_test_s"] = round(time.perf_counter() - start, 2)
         figures |= measure_batches(backend, runs, batches, arguments.repeats)
+        tell(figures)
         alone = np.stack([cv2.resize(frame, (320, 240), interpolation=cv2.INTER_AREA) for frame in runs[0]])
         figures["pairs_per_s_alone"] = round(one_by_one(backend, alone, arguments.repeats), 1)
         figures["pairs_per_s_1080p"] = round(rate(backend, large, 3 * (len(large[0]) - 1), arguments.repeats), 1)
@@ -57,10 +65,17 @@ def main() -> None:
                 ("1920x1080", figures["pairs_per_s_1080p"], TARGETS["pairs_per_s_1080p"]),
             ],
         )
+        tell(figures)
         figures["kernels_ms"] = measure_kernels(backend, runs, max(batches))
-    if not arguments.quick:
-        figures["sweep"] = measure_choices(runs, batches, arguments.repeats)
     figures |= compare(runs, figures["pairs_per_s"])
+    tell(figures)
+    if not (arguments.quick or arguments.no_sweep):
+        figures["sweep"] = measure_choices(runs, batches, arguments.repeats)
+        tell(figures)
+
+
+def tell(figures: dict[str, Any]) -> None:
+    """The JSON object of what is known so far; passed where no figure is below its target."""
     passed = all(figures[name] >= target for name, target in TARGETS.items() if figures.get(name) is not None)
     print_result("cuda", figures=figures, target=TARGETS, passed=passed)
 
@@ -70,7 +85,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", type=Path, help="folder that make_pairs.py wrote")
     parser.add_argument("--batches", default="1,32,64,128,256,512,1024")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="the largest batch alone")
+    parts = parser.add_mutually_exclusive_group()
+    parts.add_argument("--quick", action="store_true", help="the largest batch alone, and no sweep")
+    parts.add_argument("--no-sweep", action="store_true", help="no other choices than those that are made")
+    parts.add_argument("--sweep", action="store_true", help="other choices alone")
     return parser.parse_args()
 
 

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from common import cores, print_result
+from common import DATA, cores, print_result
 from tvl1_accuracy import TARGET, measure_accuracy, measure_reference
 from tvl1_chaos import BARS
 from tvl1_differences import measure_differences
-from tvl1_pairs import DATA, real_pairs, true_pairs
+from tvl1_pairs import real_pairs, true_pairs
 from tvl1_scaling import TARGET_EXTRACT, TARGET_SCALING, measure_extract, measure_scaling
 from tvl1_speed import TARGET_RATIO, measure_speed
 from tvl1_stages import measure_stages

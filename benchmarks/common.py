@@ -12,8 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_DISTRIBUTIONS = ("flowprep", "av", "opencv-contrib-python", "numpy", "h5py", "joblib", "click")
-CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "videos" / "ucf101"
+_DISTRIBUTIONS = ("flowprep", "av", "opencv-contrib-python", "numba", "numba-cuda", "numpy", "h5py", "joblib", "click")
+DATA = Path(os.environ.get("FLOWPREP_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+"""Real clips and flow pairs: `videos`, `flow`."""
+
+CLIPS = DATA / "videos" / "ucf101"
 """The UCF101 clips, class folders of AVI files of 320x240."""
 
 

@@ -1,7 +1,7 @@
-"""What the parts of gpu_check.sh have found, as a table and one JSON line: `python benchmarks/gpu_report.py RESULTS`.
+"""What the parts of gpu_check.sh have found, as a table and one JSON line: `gpu_report.py RESULTS LOGS`.
 
-RESULTS has `parts.tsv` (name, exit code or why it was left out, seconds) and the output of each part. Exit code 0 where
-all parts passed and reached their figures.
+RESULTS has `parts.tsv` (name, exit code or why it was left out, seconds), LOGS the output of each part; the JSON object
+is written to RESULTS too, as `report.json`. Exit code 0 where all parts passed and reached their figures.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ OVERRAN = {"124", "137"}
 
 
 def main() -> None:
-    results = Path(sys.argv[1])
+    results, logs = map(Path, sys.argv[1:])
     parts = {}
     for line in (results / "parts.tsv").read_text(encoding="utf-8").splitlines():
         name, code, seconds = line.split("\t")
-        parts[name] = part_of(results / f"{name}.log", code, int(seconds))
+        parts[name] = part_of(logs / f"{name}.log", code, int(seconds))
     rows = [(name, part["outcome"], part["seconds"]) for name, part in parts.items()]
     print_table("Parts of the GPU check", ("part", "outcome", "s"), rows)
     passed = all(part["outcome"] == "passed" for part in parts.values())
     facts = {"date": dt.date.today().isoformat(), "commit": commit(), "machine": machine_facts(), "gpus": gpus()}
-    print("\n" + json.dumps({"benchmark": "gpu_check", **facts, "parts": parts, "passed": passed}))
+    report = json.dumps({"benchmark": "gpu_check", **facts, "parts": parts, "passed": passed})
+    (results / "report.json").write_text(report + "\n", encoding="utf-8")
+    print("\n" + report)
     sys.exit(not passed)
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+from common import DATA
 
 from flowprep.config import DecodeSettings, ResizeSettings
 from flowprep.decode import VideoReader
 from flowprep.resize import grey, resize, target_size
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SCALED = 4  # frames of the large run
 STARTS = (5, 30, 60, 90)
 Frames = npt.NDArray[np.uint8]

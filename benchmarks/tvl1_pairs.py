@@ -18,7 +18,6 @@ from flowprep.flowfile import read_flow
 from flowprep.pair import read_grey
 from flowprep.sample import FramePair, sample_pairs
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 Clock = Callable[[], float]
 Flow = npt.NDArray[np.float32]
 UNKNOWN_PX = 1e9

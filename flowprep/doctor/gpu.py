@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
 import re
 import shutil
 import subprocess
@@ -13,11 +12,11 @@ from pathlib import Path
 from flowprep.doctor.finding import Finding
 from flowprep.doctor.packages import installed_version
 from flowprep.flow.cuda_driver import CudaDriver, DriverFailureError, NoDriverError
-from flowprep.flow.probe_cuda import find_card_obstacle
+from flowprep.flow.probe_cuda import find_card_obstacle, find_native_cuda_obstacle
 from flowprep.flow.tvl1.cuda_batch import most_pairs
 
-_EXTRAS = {12: ("cuda", "cu12"), 13: ("cuda13", "cu13")}
-"""Major version of CUDA: our extra, and that of numba-cuda which it asks for."""
+_EXTRAS = {12: "cuda", 13: "cuda13"}
+"""Our extra for each major version of CUDA."""
 
 _NO_DEVICE = 100
 _USUAL_SIZE = 340, 256  # UCF101's frames as `extract` stores them
@@ -121,21 +120,13 @@ def _cuda_version() -> tuple[int, str]:
 
 def _kernels(cuda_major: int) -> Finding:
     """Whether the compiler for kernels and what it needs are installed, for the newest CUDA that the driver runs."""
-    extra, part = _EXTRAS[max(major for major in _EXTRAS if major <= cuda_major)]
     version = installed_version("numba-cuda")
     if version is None:
+        extra = _EXTRAS[max(major for major in _EXTRAS if major <= cuda_major)]
         cure = f"pip install 'flowprep[{extra}]' if you want flow of our own on the GPU"
         return Finding(topic="gpu", name="numba-cuda", state="note", text="is not installed", cure=cure)
-    have = {inner: _missing(inner) for _, inner in _EXTRAS.values()}
-    if any(not missing for missing in have.values()):
+    obstacle = find_native_cuda_obstacle()
+    if obstacle is None:
         return Finding(topic="gpu", name="numba-cuda", state="ok", text=f"{version}, with all that it needs")
-    text, cure = f"{version}, but without {', '.join(have[part])}", f"pip install 'flowprep[{extra}]'"
-    return Finding(topic="gpu", name="numba-cuda", state="note", text=text, cure=cure)
-
-
-def _missing(extra: str) -> list[str]:
-    """Distributions that an extra of numba-cuda asks for and that are not installed."""
-    lines = importlib.metadata.requires("numba-cuda") or []
-    wanted = [re.match(r"[A-Za-z0-9._-]+", line) for line in lines if re.search(rf"extra == ['\"]{extra}['\"]", line)]
-    names = [match[0] for match in wanted if match]
-    return [name for name in names if installed_version(name) is None]
+    reason, cure = obstacle
+    return Finding(topic="gpu", name="numba-cuda", state="note", text=f"{version}, but {reason}", cure=cure)

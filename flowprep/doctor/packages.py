@@ -119,10 +119,15 @@ def _python() -> Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirement:
-    """A line of our own requirements: `minimum` is "" where it asks for something else than `>=`."""
+    """A line of our own requirements: `minimum` is "" where it has no `>=`, `limit`, which is too new, where no `<`."""
 
     distribution: str
     minimum: str
+    limit: str = ""
+
+    def __str__(self) -> str:
+        bounds = [f">={self.minimum}" if self.minimum else "", f"<{self.limit}" if self.limit else ""]
+        return self.distribution + ",".join(filter(None, bounds))
 
 
 def _requirements() -> list[Requirement]:
@@ -133,25 +138,30 @@ def _requirements() -> list[Requirement]:
         return []
     found = []
     for line in lines:
-        match = re.match(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*(?:>=\s*([\w.]+))?", line)
-        if match and ";" not in line:
-            found.append(Requirement(distribution=match[1], minimum=match[2] or ""))
+        name = re.match(r"[A-Za-z0-9._-]+", line)
+        if name and ";" not in line:
+            minimum, limit = re.search(r">=\s*([\w.]+)", line), re.search(r"<\s*(\w[\w.]*)", line)
+            bounds = [match[1] if match else "" for match in (minimum, limit)]
+            found.append(Requirement(distribution=name[0], minimum=bounds[0], limit=bounds[1]))
     return found
 
 
 def _version(requirement: Requirement, imported: Mapping[str, Imported]) -> Finding:
-    name, minimum = requirement.distribution, requirement.minimum
+    name, minimum, limit = requirement.distribution, requirement.minimum, requirement.limit
     version = installed_version(name)
     source = ""
     if version is None and name == _CONTRIB and imported.get("cv2", Imported(error="-")).version:
         version, source = imported["cv2"].version, ", by another distribution or a build of your own"
-    facts = {"version": version, "minimum": minimum}
+    facts = {"version": version, "minimum": minimum, "limit": limit}
     if version is None:
-        text, cure = "is not installed", f"pip install '{name}>={minimum}'"
+        text, cure = "is not installed", f"pip install '{requirement}'"
         blocks = name != "numba"
         return Finding(topic="packages", name=name, state="problem", text=text, cure=cure, blocks=blocks, facts=facts)
     if minimum and _release(version) < _release(minimum):
-        text, cure = f"{version} is too old, {minimum} is needed{source}", f"pip install --upgrade '{name}>={minimum}'"
+        text, cure = f"{version} is too old, {minimum} is needed{source}", f"pip install --upgrade '{requirement}'"
+        return Finding(topic="packages", name=name, state="problem", text=text, cure=cure, facts=facts)
+    if limit and _release(version) >= _release(limit):
+        text, cure = f"{version} is too new, flowprep does not know {limit} yet{source}", f"pip install '{requirement}'"
         return Finding(topic="packages", name=name, state="problem", text=text, cure=cure, facts=facts)
     return Finding(topic="packages", name=name, state="ok", text=f"{version}{source}", facts=facts)
 

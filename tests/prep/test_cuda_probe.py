@@ -23,6 +23,8 @@ from flowprep.flow.cuda_driver import CudaDriver, DriverFailureError, NoDriverEr
 needs_numba_cuda = pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="pip install numba-cuda")
 
 H200 = (9, 0)
+ASKED = probe_cuda._find_numpy_obstacle
+"""The real one; `machine` puts another in its place."""
 
 
 @pytest.fixture
@@ -46,7 +48,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
 
         monkeypatch.setattr(CudaDriver, "load", load)
         monkeypatch.setattr(probe_cuda, "_installed_toolkit", lambda: toolkit)
-        monkeypatch.setattr(probe_cuda, "_has_system_toolkit", lambda: False)
+        monkeypatch.setattr(probe_cuda, "_finds_compiler", lambda: toolkit is not None)
+        monkeypatch.setattr(probe_cuda, "_find_numpy_obstacle", lambda: None)
 
     set_up()
     return set_up
@@ -92,8 +95,8 @@ def test_a_baseline_of_processors_means_native(machine: Any) -> None:
             "compute capability 12.0, which CUDA 12.6.85 does not know",
             "pip install --upgrade nvidia-cuda-nvcc-cu12",
         ),
-        ({"toolkit": None}, "NVVM) is not installed", "flowprep[cuda]"),
-        ({"toolkit": None, "version": (13, 1)}, "NVVM) is not installed", "flowprep[cuda13]"),
+        ({"toolkit": None}, "does not find NVIDIA's compiler library (NVVM)", "flowprep[cuda]"),
+        ({"toolkit": None, "version": (13, 1)}, "does not find NVIDIA's compiler library", 'flowprep[cuda13]", or set'),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
@@ -235,6 +238,58 @@ def test_versions_of_the_toolkit_are_those_of_its_wheels(monkeypatch: pytest.Mon
     assert probe_cuda._installed_toolkit() == (13, "13.5.37")
     installed.clear()
     assert probe_cuda._installed_toolkit() is None
+
+
+OLD = "if numpy_version >= (2, 0):\n    overload(np.row_stack)(impl_np_vstack)\n"
+MENDED = "if numpy_version >= (2, 0) and numpy_version < (2, 5):\n    overload(np.row_stack)(impl_np_vstack)\n"
+
+
+@pytest.mark.parametrize(
+    ("numpy", "source", "fits"),
+    [("2.5.2", OLD, False), ("2.10.0", OLD, False), ("2.4.6", OLD, True), ("2.5.2", MENDED, True), ("2.5.2", "", True)],
+)
+def test_a_numpy_that_numba_cuda_does_not_fit(
+    machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numpy: str, source: str, fits: bool
+) -> None:
+    for name, version in (("numpy", numpy), ("numba_cuda", "0.30.4")):
+        folder = tmp_path / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    place = tmp_path / "numba_cuda/numba/cuda/np/arrayobj.py"
+    place.parent.mkdir(parents=True)
+    place.write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(probe_cuda, "_find_numpy_obstacle", ASKED)
+    if fits:
+        assert status().available
+    else:
+        assert status().reason == f"numba-cuda 0.30.4 compiles nothing with NumPy {numpy}"
+        assert status().cure.startswith('pip install "numpy<2.5"')
+        assert resolve() == ("native", "cuda")
+
+
+@needs_numba_cuda
+def test_what_is_installed_fits_where_nothing_is_said() -> None:
+    """numba-cuda loads the module in question before its first kernel, GPU or not."""
+    code = "import numba.cuda.np.arrayobj"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode == 0) == (ASKED() is None), result.stderr
+
+
+def test_the_compiler_is_looked_for_as_numba_cuda_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    pathfinder = pytest.importorskip("cuda.pathfinder", reason="it comes with numba-cuda: pip install numba-cuda")
+    asked: list[str] = []
+
+    def load(name: str) -> None:
+        asked.append(name)
+        if len(asked) == 2:
+            raise pathfinder.DynamicLibNotFoundError("no")
+        if len(asked) == 3:
+            raise OSError("the file is damaged")
+
+    monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", load)
+    assert [probe_cuda._finds_compiler() for _ in range(3)] == [True, False, False]
+    assert asked == ["nvvm"] * 3
 
 
 def test_asking_loads_neither_numba_nor_numpy() -> None:

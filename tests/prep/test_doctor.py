@@ -277,6 +277,9 @@ def test_versions_against_requirements(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert (finding("av", "18").state, finding("av", "18").cure) == ("problem", "pip install --upgrade 'av>=18'")
     assert "17.9.1 is too old, 18 is needed" in finding("av", "18").text
+    new = packages._version(packages.Requirement(distribution="av", minimum="16", limit="17"), {})
+    assert (new.state, new.text) == ("problem", "17.9.1 is too new, flowprep does not know 17 yet")
+    assert new.cure == "pip install 'av>=16,<17'"
     assert finding("numpy", "1.26").state == "ok"
     assert finding("joblib", "1.4").state == "ok"  # 10 is more than 4
     assert finding("h5py", "3.15").blocks
@@ -287,10 +290,13 @@ def test_versions_against_requirements(monkeypatch: pytest.MonkeyPatch) -> None:
     assert old.state == "problem"
 
 
-def test_requirements_are_those_of_the_project() -> None:
+def test_requirements_are_those_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {requirement.distribution: requirement.minimum for requirement in packages._requirements()}
     assert found["opencv-contrib-python"] == "4.10"
     assert not {"torch", "numba-cuda", "ruff"} & set(found)  # extras are no requirement
+    lines = ["av<19,>=18", "numpy>=1.26", "h5py!=3.16", "numba<0.70; extra == 'dev'"]
+    monkeypatch.setattr(packages.importlib.metadata, "requires", lambda _: lines)
+    assert [str(requirement) for requirement in packages._requirements()] == ["av>=18,<19", "numpy>=1.26", "h5py"]
 
 
 @pytest.mark.parametrize(
@@ -354,9 +360,8 @@ def tool(folder: Path, script: str) -> None:
 
 def test_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(gpu, "installed_version", {"numba-cuda": "0.22", "nvidia-cuda-nvcc-cu12": "12.9"}.get)
-    lines = ["nvidia-cuda-nvcc-cu12; extra == 'cu12'", "cuda-toolkit>=13; extra == 'cu13'", "numba>=0.60"]
-    monkeypatch.setattr(gpu.importlib.metadata, "requires", lambda _: lines)
+    monkeypatch.setattr(gpu, "installed_version", {"numba-cuda": "0.30"}.get)
+    monkeypatch.setattr(gpu, "find_native_cuda_obstacle", lambda: None)
     (none,) = gpu.examine_gpu(tmp_path)
     assert (none.state, none.cure) == ("note", "")
     assert "nvidia-smi is not installed; flow runs on the CPU" in none.text
@@ -369,17 +374,18 @@ def test_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for answer, states, text in (
         ((0, "libcuda.so.1 sees no device"), ["ok", "problem"], "sees no device"),
         ((11040, ""), ["ok", "note"], "up to 11.4"),
-        ((12080, ""), ["ok", "ok", "ok"], "0.22, with all that it needs"),
-        ((13010, ""), ["ok", "ok", "ok"], "0.22"),
+        ((12080, ""), ["ok", "ok", "ok"], "0.30, with all that it needs"),
+        ((13010, ""), ["ok", "ok", "ok"], "0.30"),
     ):
         monkeypatch.setattr(gpu, "_cuda_version", lambda answer=answer: answer)
         found = list(gpu.examine_gpu(tmp_path))
         assert found[0].facts["gpus"] == ["NVIDIA H200, 143771 MiB, 570.124.06"]
         assert [finding.state for finding in found] == states
         assert text in found[-1].text
-    monkeypatch.setattr(gpu, "installed_version", {"numba-cuda": "0.22"}.get)
+    obstacle = "numba-cuda does not find NVIDIA's compiler library (NVVM)", "set CUDA_HOME"
+    monkeypatch.setattr(gpu, "find_native_cuda_obstacle", lambda: obstacle)
     last = list(gpu.examine_gpu(tmp_path))[-1]
-    assert (last.text, last.cure) == ("0.22, but without cuda-toolkit", "pip install 'flowprep[cuda13]'")
+    assert (last.state, last.text, last.cure) == ("note", f"0.30, but {obstacle[0]}", obstacle[1])
     monkeypatch.setattr(gpu, "installed_version", {}.get)
     assert "pip install 'flowprep[cuda13]'" in list(gpu.examine_gpu(tmp_path))[-1].cure
 

@@ -124,6 +124,7 @@ def _decide(
         row = pair * NUM_FIELDS
         length, records, repeats = status[row + LENGTH], status[row + RECORDS], status[row + REPEATS]
         count = status[row + COUNT]
+        cuda.syncthreads()  # before the first thread writes there: a warp without sums could come later and read that
         num_recorded = np.int32(0)
         if records != NOTHING:
             num_recorded = np.int32(length if records == EACH else 1)
