@@ -263,6 +263,13 @@ class ExtractSettings(Settings):
         return super().from_json(data)
 
     @property
+    def changed_stages(self) -> str:
+        """Stages that give other bytes here than where these settings are from: `decode 1, now 2`; "" if none does."""
+        stages = [*ALGORITHMS, *(stage for stage in self.algorithms if stage not in ALGORITHMS)]
+        pairs = [(stage, self.algorithms.get(stage), ALGORITHMS.get(stage)) for stage in stages]
+        return ", ".join(f"{stage} {there}, now {here}" for stage, there, here in pairs if there != here)
+
+    @property
     def streams(self) -> tuple[str, ...]:
         """Names of the streams that a stored video has.
 

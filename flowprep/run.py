@@ -118,7 +118,7 @@ def resume_store(
     """Do what is left of a store, with its own settings and list; `videos` is where they lie now, if they were moved.
 
     Raises MissingDataError where `out` is no store or its videos are not known, StoreError where settings or list are
-    damaged, and as `extract`.
+    damaged, SettingsError where another version of a stage has made it, and as `extract`.
     """
     out, heard, started, run = Path(out), listener or Quiet(), time.perf_counter(), run or RunSettings()
     folder, prepared = _stored_request(out, videos)
@@ -150,13 +150,15 @@ def redo(
 def _stored_request(out: Path, videos: Path | str | None) -> tuple[Path, Prepared]:
     """The folder of the videos, and what a store says that it was made by."""
     saved = read_list(out)
-    resume.refuse_adopted(out, resume.read_settings(out))
+    settings = resume.read_settings(out)
+    resume.refuse_adopted(out, settings)
+    resume.refuse_changed_stages(out, settings)
     folder = saved.videos if videos is None else Path(videos)
     if folder is None or not folder.is_dir():
         raise MissingDataError(f"the videos of {out} are not {f'in {folder}' if folder else 'known'}; give --videos")
     if saved.num_bytes is None:
         saved = dataclasses.replace(saved, num_bytes=sizes_of(saved.listing.videos, folder))
-    prepared = Prepared(settings=resolved(resume.read_settings(out)), saved=saved, is_shared=True)
+    prepared = Prepared(settings=resolved(settings), saved=saved, is_shared=True)
     resume.check(out, prepared.settings)
     return folder, prepared
 
