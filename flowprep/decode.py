@@ -20,6 +20,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from flowprep import containers, integrity, opening, source, timing
+from flowprep.beginning import Beginning
 from flowprep.config import DecodeSettings
 from flowprep.errors import VideoError
 from flowprep.integrity import Evidence
@@ -57,7 +58,7 @@ class VideoReader:
         self._num_packets = self._num_decoded = 0
         self.num_bytes_read = 0
         self._stamps = timing.Stamps()
-        self._reached_end = self._stopped = False
+        self._reached_end = self._stopped = self._lacks_key_frame = False
         self._last_packet_end: float | None = None
         self._interlaced, self._rotation, self._pixel_format = False, 0, ""
         self._reformatter, self._upright = VideoReformatter(), Upright()
@@ -190,7 +191,9 @@ class VideoReader:
         size: tuple[int, int] | None = None
         in_segment = self._cut is None or self._cut.start_seconds <= 0
         pending_gap = False
+        beginning = Beginning(self._container, self._context.codec)
         for packet in self._packets():
+            beginning.take_packet(packet)
             if integrity.has_hole(packet, self._context.name):
                 self._num_errors += in_segment
                 self._stopped |= in_segment and not tolerant
@@ -215,6 +218,10 @@ class VideoReader:
                 if size is not None and (frame.width, frame.height) != size:
                     raise self._size_change(self._num_decoded, (frame.width, frame.height), size)
                 size = frame.width, frame.height
+                if beginning.is_lost(frame) and in_segment:
+                    self._lacks_key_frame = pending_gap = True
+                    self._num_errors += 1
+                    self._stopped |= not tolerant
                 if in_segment:
                     self._num_decoded += 1
                     self._interlaced = self._interlaced or frame.interlaced_frame
@@ -321,6 +328,7 @@ class VideoReader:
             num_decoded=self._num_decoded,
             num_corrupt=self._num_corrupt,
             num_errors=self._num_errors,
+            lacks_key_frame=self._lacks_key_frame,
             is_encrypted=is_encrypted,
             start_seconds=(self._stream.start_time or 0) * self._time_base,
             last_packet_end_seconds=self._last_packet_end,

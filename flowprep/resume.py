@@ -125,7 +125,7 @@ def refuse_changed_stages(out: Path, settings: ExtractSettings) -> None:
     if settings.changed_stages:
         raise SettingsError(
             f"{out} was made by another version of flowprep, with other bytes from its stages "
-            f"({settings.changed_stages}), so nothing is added to it; extract anew, into another --out or with --overwrite"
+            f"({settings.changed_stages}), so nothing is added to it; extract anew, to another --out or by --overwrite"
         )
 
 
