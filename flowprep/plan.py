@@ -24,8 +24,8 @@ from flowprep.pipeline import extract_frames, open_backend
 from flowprep.publisher import open_publisher
 from flowprep.records import Video
 from flowprep.request import Prepared, Request, devices_of, prepare
-from flowprep.run import num_jobs
 from flowprep.survey import survey
+from flowprep.turns import num_jobs
 
 _NUM_SAMPLES = 4
 _SAMPLE_FRAMES = 32

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import final
 
-from flowprep import commit, driver, executors, journal, machine, overwrite, resume
+from flowprep import commit, driver, executors, journal, overwrite, resume
 from flowprep.childprocess import Task, Work
 from flowprep.cluster.configfile import read_config
 from flowprep.cluster.settings import ClusterSettings
@@ -33,6 +33,7 @@ from flowprep.stores.savedlist import SavedList, read_list
 from flowprep.summary import Counts, Summary, Tally, summarise
 from flowprep.supervisor import Done, event_of
 from flowprep.survey import sizes_of, survey
+from flowprep.turns import CLUSTER_SLOTS, in_turn, num_jobs
 
 
 def extract(
@@ -211,20 +212,6 @@ def _recorded(out: Path, request: Request, prepared: Prepared) -> Prepared:
     return prepared
 
 
-def num_jobs(run: RunSettings, num_todo: int) -> int:
-    """Processes that a run uses."""
-    return min(run.jobs or machine.num_cores(), max(num_todo, 1))
-
-
-def in_turn(todo: Sequence[int], sizes: Sequence[int]) -> list[int]:
-    """The order of work: that of the list, so that shards become complete one after another and commits do not pile up.
-
-    Of the last tenth the largest files come first, so that at the end nobody works long while all others wait.
-    """
-    first = len(todo) - len(todo) // 10
-    return [*todo[:first], *sorted(todo[first:], key=lambda index: -sizes[index])]
-
-
 @final
 class _Run:
     """One run over the videos of a list, or of a part of it, in a store that is begun."""
@@ -328,7 +315,7 @@ class _Run:
             packed=lambda shard: record.append("packed", shard=shard),
         )
         packer.expect(todo)
-        tasks = (Task(list_index=index, video=videos[index]) for index in in_turn(todo, sizes))
+        tasks = (Task(list_index=index, video=videos[index]) for index in in_turn(todo, sizes, jobs or CLUSTER_SLOTS))
         for done in self._done(work, tasks, jobs):
             self._tally.add(done.row)
             self._counts.add(videos[done.list_index], done.row)
