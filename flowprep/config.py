@@ -19,7 +19,7 @@ from flowprep.arrays import SLURM, slurm_part
 from flowprep.errors import SettingsError
 from flowprep.settings import Settings, setting
 
-ALGORITHMS: Mapping[str, int] = {"decode": 2, "resize": 1, "flow": 2, "quantise": 1, "encode": 1}
+ALGORITHMS: Mapping[str, int] = {"decode": 3, "resize": 1, "flow": 2, "quantise": 1, "encode": 1}
 """One integer a stage, raised whenever the stage's output bytes change for the same settings."""
 
 BACKENDS: Mapping[str, tuple[str, ...]] = {

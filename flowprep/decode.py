@@ -60,7 +60,7 @@ class VideoReader:
         self._stamps = timing.Stamps()
         self._reached_end = self._stopped = self._lacks_key_frame = False
         self._last_packet_end: float | None = None
-        self._interlaced, self._rotation, self._pixel_format = False, 0, ""
+        self._interlaced, self._pixel_format = False, ""
         self._reformatter, self._upright = VideoReformatter(), Upright()
 
     def __enter__(self) -> Self:
@@ -278,7 +278,6 @@ class VideoReader:
 
     def _upright_rgb(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """RGB of a frame, turned and mirrored as it is to be shown."""
-        self._rotation = frame.rotation
         self._pixel_format = self._pixel_format or frame.format.name
         converted = self._reformatter.reformat(frame, format="rgb24", interpolation=_RGB_FLAGS, threads=1)
         return self._upright(np.asarray(converted.to_ndarray(), dtype=np.uint8), frame)
@@ -314,6 +313,9 @@ class VideoReader:
             self._flag("pts", self._stamps.problem)
         if self._interlaced:
             self._flag("interlaced", "frames are interlaced; fields of one frame are of different times")
+        if self._upright.is_askew:
+            degrees = self._upright.rotation
+            self._flag("askew", f"frames are to be turned by {degrees} degrees, and are left as they are")
 
     def _evidence(self) -> Evidence:
         duration, container = self._stream.duration, self._container.duration
@@ -359,7 +361,7 @@ class VideoReader:
             num_errors=self._num_errors,
             corrupt_frames=tuple(self._kept_corrupt),
             gaps=tuple(self._gaps),
-            rotation=self._rotation,
+            rotation=self._upright.rotation,
             num_pts_repaired=self._stamps.num_repaired,
             segment_cut=self._cut is not None,
         )

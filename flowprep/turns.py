@@ -22,8 +22,8 @@ def in_turn(todo: Sequence[int], sizes: Sequence[int], num_slots: int) -> list[i
     """The order of work: that of the list, so that shards become complete one after another and commits do not pile up.
 
     Of the last ones the largest files come first, so that at the end nobody works long while all others wait. They are
-    four for each of the `num_slots` that are done at a time (a tenth of a short list): it is enough that nobody begins a
-    large one in the last rounds, and no shard to which one of them belongs is complete before the end.
+    four for each of the `num_slots` that are done at a time (a tenth of a short list): it is enough that nobody begins
+    a large one in the last rounds, and no shard to which one of them belongs is complete before the end.
     """
     first = len(todo) - min(_LAST_A_SLOT * num_slots, len(todo) // 10)
     return [*todo[:first], *sorted(todo[first:], key=lambda index: -sizes[index])]

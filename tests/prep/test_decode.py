@@ -1,7 +1,6 @@
 import gc
 import itertools
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -302,35 +301,6 @@ def test_a_kept_prefix_has_no_picture_that_was_made_from_a_damaged_one(tmp_path:
         assert [reason.code for reason in reader.reasons] == ["damaged"]
         assert 0 < len(kept) < len(sound)
         assert all(np.array_equal(one, other) for one, other in zip(kept, sound, strict=False))
-
-
-@pytest.mark.parametrize(
-    ("matrix", "shown"),
-    [
-        ((1, 0, 0, 1), lambda image: image),
-        ((-1, 0, 0, -1), lambda image: np.rot90(image, 2)),
-        ((0, 1, -1, 0), lambda image: np.rot90(image, -1)),
-        ((0, -1, 1, 0), lambda image: np.rot90(image, 1)),
-        ((-1, 0, 0, 1), lambda image: image[:, ::-1]),
-        ((1, 0, 0, -1), lambda image: image[::-1]),
-        ((0, 1, 1, 0), lambda image: image.transpose(1, 0, 2)),
-        ((0, -1, -1, 0), lambda image: np.rot90(image, 2).transpose(1, 0, 2)),
-    ],
-)
-def test_pictures_are_turned_and_mirrored_as_their_matrix_says(
-    made: Path, tmp_path: Path, matrix: tuple[int, ...], shown: Callable[[np.ndarray], np.ndarray]
-) -> None:
-    """The matrix is a b 0, c d 0, x y 1: a point (p, q) of the picture is shown at (a p + c q, b p + d q)."""
-    data = bytearray((made / "plain.mp4").read_bytes())
-    place = data.index(b"tkhd") + 4 + 40
-    assert data[place : place + 36] == struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
-    a, b, c, d = (value << 16 for value in matrix)
-    data[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    (tmp_path / "turned.mp4").write_bytes(data)
-    with VideoReader(made / "plain.mp4", DecodeSettings()) as reader:
-        plain = next(reader.frames())
-    with VideoReader(tmp_path / "turned.mp4", DecodeSettings()) as reader:
-        assert np.array_equal(next(reader.frames()), shown(plain))
 
 
 def test_frames_are_let_go_of_at_once(made: Path) -> None:
