@@ -19,7 +19,7 @@ from flowprep.arrays import SLURM, slurm_part
 from flowprep.errors import SettingsError
 from flowprep.settings import Settings, setting
 
-ALGORITHMS: Mapping[str, int] = {"decode": 2, "resize": 1, "flow": 2, "quantise": 1, "encode": 1}
+ALGORITHMS: Mapping[str, int] = {"decode": 3, "resize": 1, "flow": 2, "quantise": 1, "encode": 1}
 """One integer a stage, raised whenever the stage's output bytes change for the same settings."""
 
 BACKENDS: Mapping[str, tuple[str, ...]] = {
@@ -261,6 +261,13 @@ class ExtractSettings(Settings):
             flow = {**FlowSettings().to_json(), **data.get("flow", {})}
             data = {**cls().to_json(), **data, "flow": flow}
         return super().from_json(data)
+
+    @property
+    def changed_stages(self) -> str:
+        """Stages that give other bytes here than where these settings are from: `decode 1, now 2`; "" if none does."""
+        stages = [*ALGORITHMS, *(stage for stage in self.algorithms if stage not in ALGORITHMS)]
+        pairs = [(stage, self.algorithms.get(stage), ALGORITHMS.get(stage)) for stage in stages]
+        return ", ".join(f"{stage} {there}, now {here}" for stage, there, here in pairs if there != here)
 
     @property
     def streams(self) -> tuple[str, ...]:

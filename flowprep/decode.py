@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -20,21 +19,15 @@ from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from flowprep import containers, integrity, source, timing
+from flowprep import containers, integrity, opening, source, timing
+from flowprep.beginning import Beginning
 from flowprep.config import DecodeSettings
 from flowprep.errors import VideoError
 from flowprep.integrity import Evidence
+from flowprep.opening import Header
 from flowprep.orientation import Upright
 from flowprep.records import DecodeFacts, Reason, Segment
 
-FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,h264,hevc,m4v,dv,mxf,nut,rm,ivf,"
-    "yuv4mpegpipe"
-)
-"""FFmpeg demuxers that may open a file: no playlists, scripts, images or subtitles, so no second file or socket."""
-
-_OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-_MAX_STREAMS = 64
 _REORDERED = 4  # frames by which coding order may differ from display order in an AVI
 _SEEK_AHEAD_FRAMES = 16  # the most that H.264 and HEVC reorder
 _TOLERANCE_SECONDS = 1e-6
@@ -50,7 +43,8 @@ class VideoReader:
     """Reads one video, or a segment of one; use as a context manager and iterate `frames()` once, to its end.
 
     After the last frame `facts`, `reasons`, `pts_seconds` and `fps` describe what was read; `opened` tells whether it
-    came so far that there are facts. Opening and iterating raise VideoError where the video fails by `settings`.
+    came so far that there are facts, and `num_bytes_read` how many bytes of coded frames were taken in. Opening and
+    iterating raise VideoError where the video fails by `settings`.
     """
 
     def __init__(self, path: Path, settings: DecodeSettings, segment: Segment | None = None) -> None:
@@ -62,10 +56,11 @@ class VideoReader:
         self._num_errors = self._num_corrupt = 0
         self._kept_corrupt, self._gaps = list[int](), list[int]()
         self._num_packets = self._num_decoded = 0
+        self.num_bytes_read = 0
         self._stamps = timing.Stamps()
-        self._reached_end = self._stopped = False
+        self._reached_end = self._stopped = self._lacks_key_frame = False
         self._last_packet_end: float | None = None
-        self._interlaced, self._rotation, self._pixel_format = False, 0, ""
+        self._interlaced, self._pixel_format = False, ""
         self._reformatter, self._upright = VideoReformatter(), Upright()
 
     def __enter__(self) -> Self:
@@ -73,7 +68,7 @@ class VideoReader:
             self._extent = containers.read_extent(file)
         self._container = self._open()
         try:
-            self._choose_stream()
+            self._set_up()
             self._check_limits()
         except BaseException:
             self._container.close()
@@ -89,55 +84,17 @@ class VideoReader:
     # -- opening ---------------------------------------------------------------------------------------------------
 
     def _open(self, *, guarded: bool = True) -> av.container.InputContainer:
-        """The container. `file:` and the whitelists keep FFmpeg from opening anything else than this one file.
+        return opening.open_container(self._path, self._extent, self._settings.max_pixels, guarded=guarded)
 
-        While FFmpeg looks for stream parameters it may decode a frame; `guarded`, it refuses one beyond the limit.
-        """
-        name = "file:" + os.fspath(self._path)
-        guards = [{"max_pixels": str(self._settings.max_pixels), "threads": "1"}] * _MAX_STREAMS if guarded else []
-        try:
-            try:
-                return av.open(name, options=_OPTIONS, stream_options=guards, metadata_errors="ignore")  # type: ignore[arg-type]
-            except av.FFmpegError:
-                raise
-            except ValueError:  # MPEG and FLV show their streams too late for options of streams
-                return av.open(name, options=_OPTIONS, metadata_errors="ignore")
-        except av.FFmpegError as error:
-            raise self._open_failure(error) from error
-
-    def _open_failure(self, error: av.FFmpegError) -> VideoError:
-        if error.errno == errno.EINVAL or self._extent.kind == "playlist":
-            return VideoError("format_refused", "this container is not opened; convert the file to MP4, MKV or AVI")
-        if (failure := source.failure_behind(error.errno, self._path)) is not None:
-            return failure
-        if not self._extent.kind:
-            return VideoError("not_video", "the content is not a video; fetch the file again")
-        lost = self._extent.missing_bytes
-        cut = f": {lost} bytes are missing at its end" if lost else ""
-        return VideoError(
-            "container", f"the {self._extent.kind} file has no readable index of streams{cut}; fetch it again"
-        )
-
-    def _choose_stream(self) -> None:
-        """FFmpeg's best video stream, never an attached picture (cover art)."""
-        picture = av.stream.Disposition.attached_pic
-        streams = [stream for stream in self._container.streams.video if not stream.disposition & picture]
-        if not streams:
-            raise VideoError("no_video", "the file has no video stream")
-        best = self._container.streams.best("video")
-        self._stream = next((stream for stream in streams if stream is best), streams[0])
-        self._num_streams = len(streams)
-        self._announced_frames = containers.announced_frames(self._extent, self._stream.frames)
-        context = self._stream.codec_context
-        if context is None:
-            raise VideoError("no_video", "the video stream has a codec that is not known")
-        context.thread_type = "NONE"
-        context.thread_count = 1
-        context.options = {"max_pixels": str(self._settings.max_pixels)}
-        self._context = context
-        rate = self._stream.average_rate or self._stream.guessed_rate or 0
-        self._source_fps = float(rate)
-        self._period = 1.0 / self._source_fps if rate else 0.04
+    def _set_up(self) -> None:
+        """Choose the stream, set its decoder up and read its header."""
+        self._stream, self._num_streams = opening.choose_stream(self._container)
+        self._context = self._stream.codec_context
+        self._context.thread_type = "NONE"
+        self._context.thread_count = 1
+        self._context.options = {"max_pixels": str(self._settings.max_pixels)}
+        self._header = Header.of(self._container, self._stream, self._extent)
+        self._period = 1.0 / self._header.fps if self._header.fps else 0.04
         self._time_base = float(self._stream.time_base or 0)
         self._origin = (self._stream.start_time or 0) * self._time_base if self._extent.kind in _SEEKABLE else None
 
@@ -146,16 +103,16 @@ class VideoReader:
         if not self._context.width:  # the guard hides the size in some containers
             self._container.close()
             self._container = self._open(guarded=False)
-            self._choose_stream()
+            self._set_up()
         width, height = self._context.width, self._context.height
         if width * height > self._settings.max_pixels:
             raise self._too_large(width, height)
-        self._cut = timing.resolve_segment(self._segment, self._duration_seconds(), self._settings.segments)
-        # A wrong header may announce more frames than the file has room for; `frames` counts in any case.
-        expected = min(self.expected_frames, self._extent.num_bytes // _MIN_FRAME_BYTES)
-        if expected > self._settings.max_frames:
+        self._cut = timing.resolve_segment(self._segment, self._header.duration_seconds, self._settings.segments)
+        # Only by a count: durations may be made of time stamps that jump, as of files that were joined.
+        if self._header.announced_frames and self.expected_frames > self._settings.max_frames:
             raise VideoError(
-                "too_long", f"about {expected} frames are more than {self._settings.max_frames}; raise --max-frames"
+                "too_long",
+                f"about {self.expected_frames} frames are more than {self._settings.max_frames}; raise --max-frames",
             )
         if self._num_streams > 1:
             self._flag(
@@ -166,18 +123,13 @@ class VideoReader:
         limit = self._settings.max_pixels
         return VideoError("too_large", f"{width}x{height} has more than {limit} pixels; raise --max-pixels")
 
-    def _duration_seconds(self) -> float | None:
-        if duration := self._stream.duration:
-            return float(duration * self._time_base)
-        return self._container.duration / av.time_base if self._container.duration else None
-
     @property
     def fps(self) -> float:
         """Frames a second: the rate asked for where it is the lower one, else the source's (0 where unknown)."""
         wanted = self._settings.fps
-        if wanted is not None and (self._source_fps == 0 or wanted < self._source_fps):
+        if wanted is not None and (self._header.fps == 0 or wanted < self._header.fps):
             return wanted
-        return self._source_fps
+        return self._header.fps
 
     @property
     def header_size(self) -> tuple[int, int]:
@@ -186,12 +138,17 @@ class VideoReader:
 
     @property
     def expected_frames(self) -> int:
-        """About how many frames will come, from the header alone; 0 where it does not say."""
-        duration = self._duration_seconds()
+        """About how many frames will come, from the header alone; 0 where it does not say.
+
+        No more than the file has room for, whatever a wrong header says; `frames` counts in any case.
+        """
+        header = self._header
         if self._cut is not None:
-            return round((self._cut.end_seconds - self._cut.start_seconds) * self.fps)
-        whole = self._announced_frames or round((duration or 0) * self._source_fps)
-        return round(whole * self.fps / self._source_fps) if self._source_fps else whole
+            expected = round((self._cut.end_seconds - self._cut.start_seconds) * self.fps)
+        else:
+            expected = header.announced_frames or round((header.duration_seconds or 0) * header.fps)
+            expected = round(expected * self.fps / header.fps) if header.fps else expected
+        return min(expected, self._extent.num_bytes // _MIN_FRAME_BYTES)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -234,7 +191,9 @@ class VideoReader:
         size: tuple[int, int] | None = None
         in_segment = self._cut is None or self._cut.start_seconds <= 0
         pending_gap = False
+        beginning = Beginning(self._container, self._context.codec)
         for packet in self._packets():
+            beginning.take_packet(packet)
             if integrity.has_hole(packet, self._context.name):
                 self._num_errors += in_segment
                 self._stopped |= in_segment and not tolerant
@@ -259,6 +218,10 @@ class VideoReader:
                 if size is not None and (frame.width, frame.height) != size:
                     raise self._size_change(self._num_decoded, (frame.width, frame.height), size)
                 size = frame.width, frame.height
+                if beginning.is_lost(frame) and in_segment:
+                    self._lacks_key_frame = pending_gap = True
+                    self._num_errors += 1
+                    self._stopped |= not tolerant
                 if in_segment:
                     self._num_decoded += 1
                     self._interlaced = self._interlaced or frame.interlaced_frame
@@ -304,6 +267,7 @@ class VideoReader:
                     continue
                 flushed = not packet.size and packet.dts is None
                 self._num_packets += not flushed
+                self.num_bytes_read += packet.size
                 yield packet
         except IndexError:  # after ours PyAV flushes streams that have turned up behind the header, and finds none
             self._num_errors += not flushed
@@ -314,7 +278,6 @@ class VideoReader:
 
     def _upright_rgb(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """RGB of a frame, turned and mirrored as it is to be shown."""
-        self._rotation = frame.rotation
         self._pixel_format = self._pixel_format or frame.format.name
         converted = self._reformatter.reformat(frame, format="rgb24", interpolation=_RGB_FLAGS, threads=1)
         return self._upright(np.asarray(converted.to_ndarray(), dtype=np.uint8), frame)
@@ -350,6 +313,9 @@ class VideoReader:
             self._flag("pts", self._stamps.problem)
         if self._interlaced:
             self._flag("interlaced", "frames are interlaced; fields of one frame are of different times")
+        if self._upright.is_askew:
+            degrees = self._upright.rotation
+            self._flag("askew", f"frames are to be turned by {degrees} degrees, and are left as they are")
 
     def _evidence(self) -> Evidence:
         duration, container = self._stream.duration, self._container.duration
@@ -358,12 +324,13 @@ class VideoReader:
             is_encrypted = self._context.codec_tag in ("encv", "drmi")
         return Evidence(
             extent=self._extent,
-            announced_frames=self._announced_frames,
+            announced_frames=self._header.announced_frames,
             num_index_entries=len(self._stream.index_entries),
             num_packets=self._num_packets,
             num_decoded=self._num_decoded,
             num_corrupt=self._num_corrupt,
             num_errors=self._num_errors,
+            lacks_key_frame=self._lacks_key_frame,
             is_encrypted=is_encrypted,
             start_seconds=(self._stream.start_time or 0) * self._time_base,
             last_packet_end_seconds=self._last_packet_end,
@@ -388,13 +355,13 @@ class VideoReader:
             pixel_aspect=f"{aspect.numerator}:{aspect.denominator}" if aspect else "1:1",
             stream=self._stream.index,
             num_video_streams=self._num_streams,
-            announced_frames=self._announced_frames,
+            announced_frames=self._header.announced_frames,
             packets=self._num_packets,
             decoded_frames=self._num_decoded,
             num_errors=self._num_errors,
             corrupt_frames=tuple(self._kept_corrupt),
             gaps=tuple(self._gaps),
-            rotation=self._rotation,
+            rotation=self._upright.rotation,
             num_pts_repaired=self._stamps.num_repaired,
             segment_cut=self._cut is not None,
         )

@@ -35,6 +35,11 @@ class FirstImages:
                     "give --quality (denseflow, dense_flow and gpu_flow use OpenCV's default, 95)"
                 )
             settings = dataclasses.replace(settings, jpeg=dataclasses.replace(settings.jpeg, quality=quality))
+        elif settings.changed_stages:
+            raise SettingsError(
+                "the first image of each video has to be made, and another version of flowprep has made the others "
+                f"({settings.changed_stages}); extract anew with --layout"
+            )
         elif quality not in (None, settings.jpeg.quality):
             raise SettingsError(
                 f"the store has JPEG quality {settings.jpeg.quality}, not {quality}; leave --quality out"

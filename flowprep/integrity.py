@@ -40,6 +40,7 @@ class Evidence:
     num_decoded: int
     num_corrupt: int
     num_errors: int
+    lacks_key_frame: bool
     is_encrypted: bool
     start_seconds: float
     last_packet_end_seconds: float | None
@@ -123,6 +124,7 @@ def damage(evidence: Evidence) -> Reason | None:
     if not counts:
         return None
     hint = "; the stream is encrypted" if evidence.is_encrypted and not evidence.num_decoded else ""
+    hint = "; it begins without a key frame" if evidence.lacks_key_frame else hint
     return Reason("damaged", f"{' and '.join(counts)} among {evidence.num_packets} packets{hint}")
 
 

@@ -24,8 +24,8 @@ from flowprep.pipeline import extract_frames, open_backend
 from flowprep.publisher import open_publisher
 from flowprep.records import Video
 from flowprep.request import Prepared, Request, devices_of, prepare
-from flowprep.run import num_jobs
 from flowprep.survey import survey
+from flowprep.turns import num_jobs
 
 _NUM_SAMPLES = 4
 _SAMPLE_FRAMES = 32
@@ -183,8 +183,11 @@ def _measure_one(video: Video, folder: Path, settings: ExtractSettings, backend:
                 extract_frames(video, reader, settings, flow, add, count, batch_frames=2)
     except VideoError:
         return None
+    source_bytes = os.stat(path).st_size
+    if not expected and reader.num_bytes_read:  # a header without a length
+        expected = round(measured * source_bytes / reader.num_bytes_read)
     return _Sample(
-        source_bytes=os.stat(path).st_size,
+        source_bytes=source_bytes,
         num_frames=max(expected, measured),
         measured_frames=measured,
         seconds=time.perf_counter() - start,

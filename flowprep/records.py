@@ -47,6 +47,7 @@ REASONS: Mapping[str, str] = {
     "unverified_length": "the container announces no length, so that a cut cannot be told from the end",
     "multi_stream": "the file has several video streams",
     "interlaced": "frames are interlaced",
+    "askew": "frames are to be turned by an angle that is no multiple of 90 degrees",
     "pts": "time stamps step back or are missing; they were sorted, or counted from the frame rate",
     "segment_short": "the segment reaches beyond the end of the video",
     "other_files": "its folder holds files that do not belong to the layout",

@@ -120,6 +120,15 @@ def refuse_adopted(out: Path, settings: ExtractSettings) -> None:
         )
 
 
+def refuse_changed_stages(out: Path, settings: ExtractSettings) -> None:
+    """Raise SettingsError for a store to which this version would add videos that are made in another way."""
+    if settings.changed_stages:
+        raise SettingsError(
+            f"{out} was made by another version of flowprep, with other bytes from its stages "
+            f"({settings.changed_stages}), so nothing is added to it; extract anew, to another --out or by --overwrite"
+        )
+
+
 def _check_settings(out: Path, settings: ExtractSettings) -> None:
     path = settings_path(out)
     try:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import final
 
-from flowprep import commit, driver, executors, journal, machine, overwrite, resume
+from flowprep import commit, driver, executors, journal, overwrite, resume
 from flowprep.childprocess import Task, Work
 from flowprep.cluster.configfile import read_config
 from flowprep.cluster.settings import ClusterSettings
@@ -33,6 +33,7 @@ from flowprep.stores.savedlist import SavedList, read_list
 from flowprep.summary import Counts, Summary, Tally, summarise
 from flowprep.supervisor import Done, event_of
 from flowprep.survey import check_mounted, sizes_of, survey
+from flowprep.turns import CLUSTER_SLOTS, in_turn, num_jobs
 
 
 def extract(
@@ -118,7 +119,7 @@ def resume_store(
     """Do what is left of a store, with its own settings and list; `videos` is where they lie now, if they were moved.
 
     Raises MissingDataError where `out` is no store or its videos are not known, StoreError where settings or list are
-    damaged, and as `extract`.
+    damaged, SettingsError where another version of a stage has made it, and as `extract`.
     """
     out, heard, started, run = Path(out), listener or Quiet(), time.perf_counter(), run or RunSettings()
     folder, prepared = _stored_request(out, videos)
@@ -150,13 +151,15 @@ def redo(
 def _stored_request(out: Path, videos: Path | str | None) -> tuple[Path, Prepared]:
     """The folder of the videos, and what a store says that it was made by."""
     saved = read_list(out)
-    resume.refuse_adopted(out, resume.read_settings(out))
+    settings = resume.read_settings(out)
+    resume.refuse_adopted(out, settings)
+    resume.refuse_changed_stages(out, settings)
     folder = saved.videos if videos is None else Path(videos)
     if folder is None or not folder.is_dir():
         raise MissingDataError(f"the videos of {out} are not {f'in {folder}' if folder else 'known'}; give --videos")
     if saved.num_bytes is None:
         saved = dataclasses.replace(saved, num_bytes=sizes_of(saved.listing.videos, folder))
-    prepared = Prepared(settings=resolved(resume.read_settings(out)), saved=saved, is_shared=True)
+    prepared = Prepared(settings=resolved(settings), saved=saved, is_shared=True)
     resume.check(out, prepared.settings)
     return folder, prepared
 
@@ -207,20 +210,6 @@ def _recorded(out: Path, request: Request, prepared: Prepared) -> Prepared:
     elif not resume.begin_part(out, prepared.settings, prepared.saved):
         return dataclasses.replace(prepared, saved=shared_list(request), is_shared=True)
     return prepared
-
-
-def num_jobs(run: RunSettings, num_todo: int) -> int:
-    """Processes that a run uses."""
-    return min(run.jobs or machine.num_cores(), max(num_todo, 1))
-
-
-def in_turn(todo: Sequence[int], sizes: Sequence[int]) -> list[int]:
-    """The order of work: that of the list, so that shards become complete one after another and commits do not pile up.
-
-    Of the last tenth the largest files come first, so that at the end nobody works long while all others wait.
-    """
-    first = len(todo) - len(todo) // 10
-    return [*todo[:first], *sorted(todo[first:], key=lambda index: -sizes[index])]
 
 
 @final
@@ -328,7 +317,7 @@ class _Run:
             packed=lambda shard: record.append("packed", shard=shard),
         )
         packer.expect(todo)
-        tasks = (Task(list_index=index, video=videos[index]) for index in in_turn(todo, sizes))
+        tasks = (Task(list_index=index, video=videos[index]) for index in in_turn(todo, sizes, jobs or CLUSTER_SLOTS))
         for done in self._done(work, tasks, jobs):
             self._tally.add(done.row)
             self._counts.add(videos[done.list_index], done.row)

@@ -48,6 +48,10 @@ def recompute(evidence: Evidence, videos: Path, num_pairs: int, damaged: Set[str
     if evidence.is_adopted:
         comparison.notes.append("nothing was computed again: another tool has made it, in a way that is not known")
         return comparison
+    if evidence.settings.changed_stages:
+        why = f"another version of flowprep has made it ({evidence.settings.changed_stages})"
+        comparison.notes.append(f"nothing was computed again: {why}")
+        return comparison
     try:
         backend = open_backend(evidence.settings)
     except (BackendUnavailableError, SettingsError) as error:

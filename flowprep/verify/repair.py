@@ -182,6 +182,8 @@ class _Mending:
         video = self._evidence.listing.videos[index]
         if video.problem is not None and (row is None or not row.state.stored):
             return ""
+        if changed := self._evidence.settings.changed_stages:
+            return f"{video.id} cannot be made again as it was: another version of flowprep has made it ({changed})"
         if self._folder is None:
             raise MissingDataError(f"{video.id} must be extracted again and its source is not known; give --videos")
         if row is None or not row.source_sha256:

@@ -86,14 +86,14 @@ def flip_bits(source: Path, target: Path, *, first: int = 10, every: int = 6) ->
     return target
 
 
-def first_packets(source: Path, target: Path, num_packets: int) -> Path:
-    """The first coded frames of a real clip as they are, in a container of the same kind."""
+def first_packets(source: Path, target: Path, num_packets: int, *, skipped: int = 0) -> Path:
+    """The first coded frames of a clip as they are, after some that are `skipped`, in a container of the same kind."""
     with av.open(str(source), metadata_errors="ignore") as container:
         stream = container.streams.video[0]
         with av.open(str(target), "w", format="webm" if target.suffix == ".webm" else None) as output:
             copy = output.add_stream_from_template(stream)
             packets = [packet for packet in container.demux(stream) if packet.size]
-            for index, packet in enumerate(packets[:num_packets]):
+            for index, packet in enumerate(packets[skipped : skipped + num_packets]):
                 if target.suffix == ".avi":
                     packet.pts, packet.dts = None, index
                 packet.stream = copy

@@ -10,7 +10,7 @@ import pytest
 from helpers.media import moving_frames, write_video
 
 from flowprep import plan as plans
-from flowprep.config import ExtractSettings, FlowSettings, RunSettings
+from flowprep.config import ExtractSettings, FlowSettings, RunSettings, StoreSettings
 from flowprep.flow.opencv import DISBackend
 from flowprep.request import Request
 
@@ -54,3 +54,17 @@ def test_what_is_slower_counts(jobs: int, num_devices: int, seconds: float) -> N
         source_bytes=1, num_frames=10, measured_frames=10, seconds=10.0, flow_seconds=8.0, stored_bytes=1
     )
     assert plans._seconds([sample, sample], jobs, num_devices) == seconds
+
+
+def test_a_length_that_no_header_says_is_estimated_by_bytes(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    write_video(
+        tmp_path / "videos" / "pipe.avi",
+        moving_frames(90, 64, 48),
+        codec="mjpeg",
+        pixel_format="yuvj420p",
+        to_pipe=True,
+    )
+    settings = ExtractSettings(dataset="folder", store=StoreSettings(flow=False))
+    request = Request(videos=tmp_path / "videos", out=tmp_path / "out", settings=settings, run=RunSettings(jobs=1))
+    assert 60 <= plans.plan(request).estimated_frames <= 120

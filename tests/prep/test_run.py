@@ -23,9 +23,10 @@ from flowprep.journal import journals, read_journal
 from flowprep.listener import Start
 from flowprep.publisher import Publisher, open_publisher
 from flowprep.records import Reason, Row, State, Video
-from flowprep.run import in_turn, resume_store
+from flowprep.run import resume_store
 from flowprep.stores.places import row_path
 from flowprep.supervisor import Done
+from flowprep.turns import in_turn
 
 CHEAP = ExtractSettings(flow=FlowSettings(backend="dis"), resize=ResizeSettings(short_side=None))
 ONE = RunSettings(jobs=1, durability="fast")
@@ -225,11 +226,19 @@ def test_every_flow_joins_images_that_are_a_step_apart(tmp_path: Path, step: int
     assert row.flows == 40 - step
 
 
-def test_the_last_tenth_is_done_largest_first() -> None:
+def test_the_last_ones_are_done_largest_first() -> None:
     sizes = [(7 * k) % 100 for k in range(100)]
     todo = [k for k in range(100) if k % 2 == 0]
-    order = in_turn(todo, sizes)
+    order = in_turn(todo, sizes, 2)
     assert order[:45] == todo[:45]
     assert sorted(order[45:]) == todo[45:]
     assert [sizes[k] for k in order[45:]] == [86, 72, 58, 44, 30]
-    assert in_turn([3, 5], sizes) == [3, 5]
+    assert in_turn([3, 5], sizes, 2) == [3, 5]
+
+
+@pytest.mark.parametrize(("num_slots", "num_last"), [(1, 4), (16, 64), (100_000, 1000)])
+def test_of_a_long_list_few_shards_wait_for_its_end(num_slots: int, num_last: int) -> None:
+    sizes = [(7919 * k) % 10_007 for k in range(10_000)]
+    order = in_turn(range(10_000), sizes, num_slots)
+    assert order[:-num_last] == list(range(10_000 - num_last))
+    assert order[-num_last:] == sorted(range(10_000 - num_last, 10_000), key=lambda k: -sizes[k])
