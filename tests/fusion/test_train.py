@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import two_ranks
+from helpers.ranks import run_two_ranks
 from helpers.training import RUNTIME, close, equal, small, weights, write_store
 
 from flowprep.errors import SettingsError
@@ -56,22 +54,8 @@ def test_gradients_of_parts_add_up_to_those_of_the_batch(store: Store, tmp_path:
 
 
 def test_two_processes_make_the_network_of_one_and_evaluate_each_video_once(store: Store, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    root = Path(two_ranks.__file__).parents[1]
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": str(root)}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, two_ranks.__file__, str(store.path), str(tmp_path / "two")],
-            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    ends = [process.communicate(timeout=110)[1] for process in ranks]
-    assert [process.returncode for process in ranks] == [0, 0], ends
+    ends = run_two_ranks([sys.executable, two_ranks.__file__, str(store.path), str(tmp_path / "two")], tmp_path)
+    assert [code for code, _ in ends] == [0, 0], ends
     one = train(store, small("fused"), tmp_path / "one", runtime=RUNTIME)
     assert close(weights(one), weights(tmp_path / "two" / "network.pt"))
     svm = train(store, small("fused", *two_ranks.SVM_ALONE), tmp_path / "svm", runtime=RUNTIME)
