@@ -256,6 +256,23 @@ def test_a_run_that_ends_early_leaves_no_child_and_does_not_wait(
     assert set(rows) == {None}, "it waited until a video that never ends was given up"
 
 
+def test_a_ctrl_c_while_a_dead_child_is_cleaned_up_after_leaves_nothing_staged(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = commit.remove_leftovers, []
+
+    def remove_leftovers(out: Path) -> int:
+        calls.append(out)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return real(out)
+
+    monkeypatch.setattr(commit, "remove_leftovers", remove_leftovers)
+    with pytest.raises(KeyboardInterrupt):
+        list(executors.run_tasks(work, videos_named(work, ["crash"]), 1))
+    assert len(calls) == 2
+
+
 def test_a_run_that_is_killed_leaves_no_child(work: Work) -> None:
     videos_named(work, ["sleep"])
     script = (
