@@ -131,6 +131,15 @@ def abandon(fd: int) -> None:
         os.close(fd)
 
 
+def sync_file(path: Path) -> None:
+    """Flush a file that is written already."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def sync_folder(folder: Path) -> None:
     """Flush the names in a folder. File systems that cannot do that (EINVAL) are left to their own devices."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -154,11 +163,7 @@ def sync_tree(folder: Path) -> None:
         return
     for parent, _, names in os.walk(folder):
         for name in names:
-            fd = os.open(Path(parent, name), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                fsync(fd)
-            finally:
-                os.close(fd)
+            sync_file(Path(parent, name))
         sync_folder(Path(parent))
 
 

@@ -89,6 +89,7 @@ class Supervisor:
         self._publisher = open_publisher(work.out, work.settings, durability=work.durability)
         self._child: ChildProcess | None = None
         self.waiting: Callable[[], None] = lambda: None
+        self._is_discarding = False
 
     def perform(self, task: Task, *, aside: Attempt | None = None) -> Done:
         """One video, tried again where that may help. Its outcome is published when this returns.
@@ -162,6 +163,8 @@ class Supervisor:
 
     def close(self) -> None:
         """Let the child end."""
+        if self._is_discarding:  # a second Ctrl-C has cut that short
+            self._discard()
         if self._child is not None:
             self._child.close()
             self._child = None
@@ -189,9 +192,10 @@ class Supervisor:
     def _discard(self) -> None:
         """Get rid of the child and of what it has staged."""
         if self._child is not None:
+            self._is_discarding = True
             self._child.kill()
-            self._child = None
             commit.remove_leftovers(self._work.out)
+            self._child, self._is_discarding = None, False
 
     def _entry(self, task: Task) -> Entry | None:
         return self._publisher.read_entry(task.video, task.list_index)

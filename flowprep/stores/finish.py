@@ -38,6 +38,7 @@ def finish(out: Path, settings: ExtractSettings, listing: Listing, rows: Iterabl
             commit.write_file(staging / MANIFEST, (f"{line}\n".encode() for line in lines), sync=True)
             if settings.store.format == "jpeg":
                 write_timing(staging / TIMING, stored.ids, stored.frames, _times(out, stored.ids))
+                commit.sync_file(staging / TIMING)
                 commit.publish_into(out, staging / TIMING, out / TIMING, sync=True)
             commit.publish_into(out, staging / MANIFEST, out / MANIFEST, sync=True)
         commit.write_lines(out / CHECKSUMS, _checksum_lines(out, settings, len(listing.videos)))

@@ -19,7 +19,7 @@ import torch
 from helpers.command import flowprep, fusion_train
 from helpers.entered import entered
 from helpers.media import cut, first_packets, moving_frames, write_video
-from helpers.processes import children_of
+from helpers.processes import children_of, eventually
 from helpers.shared_data import VIDEOS, needs_shared
 from helpers.training import RUNTIME, small
 from scipy import special
@@ -278,7 +278,7 @@ def test_a_file_that_kills_its_decoder_costs_no_other_anything(
     trained: Trained, of_files: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(child, "COMMAND", (sys.executable, str(FAULTY)))
-    good = next(trained.videos.rglob("*Archery_g01_c01.avi"))
+    good, children = next(trained.videos.rglob("*Archery_g01_c01.avi")), children_of(os.getpid())
     bad = [shutil.copy(good, tmp_path / f"{name}.avi") for name in ("crash", "burst", "sleep")]
     done = entered("predict", *bad, good, "--checkpoint", trained.fused, "--json", "--stall", "2", expect=1)
     content = json.loads(done.stdout)
@@ -289,7 +289,7 @@ def test_a_file_that_kills_its_decoder_costs_no_other_anything(
         f"{bad[1]}: memory: there is not enough memory; raise --memory",
         f"{bad[2]}: timeout: it made no progress, or took longer than the limit",
     ]
-    assert children_of(os.getpid()) == []
+    assert eventually(lambda: set(children_of(os.getpid())) <= set(children))
 
 
 def test_probabilities_are_averaged_on_request(trained: Trained) -> None:

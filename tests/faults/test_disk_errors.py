@@ -331,30 +331,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
 
 
 @FORMATS
-@pytest.mark.parametrize("durability", ["video", "strict", "fast"])
-def test_data_are_flushed_before_their_name_appears(
-    tmp_path: Path, settings: ExtractSettings, durability: str, calls: list[tuple[str, object]]
-) -> None:
-    publisher = open_publisher(tmp_path, settings, durability=durability)
-    calls.clear()
-    write_video(publisher, make_listing(1).videos[0], 0)
-    names = [name for name, _ in calls]
-    flushes = names.count("fsync") + names.count("sync_file_system")
-    if durability == "fast":
-        assert flushes == 0
-        return
-    last_write, first_rename = max(k for k, name in enumerate(names) if name == "write"), names.index("rename")
-    if settings.store.format == "hdf5":
-        assert "fsync" in names[last_write:first_rename]
-    elif durability == "video":
-        assert "sync_file_system" in names[:first_rename]
-        assert names.count("sync_file_system") == 1
-    else:
-        assert names[:first_rename].count("fsync") >= 10, "each of the ten files"
-    assert names[-1] == "fsync", "the folder that got the record is flushed last"
-
-
-@FORMATS
 def test_the_record_appears_last(tmp_path: Path, settings: ExtractSettings, calls: list[tuple[str, object]]) -> None:
     publisher = open_publisher(tmp_path, settings)
     write_video(publisher, make_listing(1).videos[0], 0)

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from helpers.fuzz import MEMORY_GIB, OURS, damaged_file, policy_of, settings_of
 from helpers.fuzz_clips import FORMATS, make_clips
 from helpers.invariants import MARK, processes_of
 from helpers.mutations import mutate
+from helpers.processes import eventually
 from helpers.reading import read
 
 NUM_FILES = 400
@@ -35,7 +37,7 @@ KEPT = {
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The counts of a campaign, run as `make fuzz` runs it."""
     folder = tmp_path_factory.mktemp("fuzz")
-    tests, mark = Path(__file__).parents[1], "fuzz-in-suite"
+    tests, mark = Path(__file__).parents[1], uuid.uuid4().hex
     command = [sys.executable, "-m", "helpers.fuzz", "--files", str(NUM_FILES), "--json", str(folder / "counts.json")]
     done = subprocess.run(
         command,
@@ -47,7 +49,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-4000:]}"
-    assert processes_of(mark) == []
+    assert eventually(lambda: processes_of(mark) == [])
     assert [path.name for path in folder.iterdir()] == ["counts.json"]
     return dict(json.loads((folder / "counts.json").read_text()))
 

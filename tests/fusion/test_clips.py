@@ -109,6 +109,9 @@ def test_the_first_grid_point_is_never_used_where_there_are_more() -> None:
         seen.add(int(clip[0]))
     assert 6 in seen  # only where the grid has exactly five points
     assert all(training_times(times_of(1000), AUTHORS, Draws(seed))[0] + 1 > 6 for seed in range(300))
+    settings = DataSettings(protocol="authors", tau_min=10, tau_max=10)
+    starts = {int(training_times(times_of(100), settings, Draws(seed))[0]) + 1 for seed in range(60)}
+    assert starts == {16, 26, 36, 46}, "of a grid from 6 to 86"
 
 
 # -- the paper ---------------------------------------------------------------------------------------------------------
@@ -127,6 +130,8 @@ def test_training_clips_of_the_paper() -> None:
     assert taus == set(range(1, 11))
     assert min(starts) == 5
     assert max(starts) > 45
+    clips = {tuple(training_times(times_of(16), PAPER, Draws(seed)).tolist()) for seed in range(60)}
+    assert clips == {(5, 6, 7, 8, 9), (6, 7, 8, 9, 10)}, "the last start too"
 
 
 @pytest.mark.parametrize(

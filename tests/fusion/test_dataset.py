@@ -339,6 +339,8 @@ def test_held_out_groups_are_whole_and_worth_their_share() -> None:
         assert {keys[name] for name in chosen} & {keys[name] for name in keys if name not in chosen} == set()
         assert {keys[name][0] for name in keys} == {keys[name][0] for name in chosen}
     assert held_out(dict(reversed(keys.items())), share=0.1, seed=2) == chosen
+    pairs = {f"{c}{g}{k}": (c, g) for c in "abc" for g in "uvwxy" for k in "12"}
+    assert held_out(pairs, share=0.1, seed=0) == {"au1", "au2", "cx1", "cx2"}
     assert held_out({"a": ("c", "g"), "b": ("c", "g")}, share=0.9, seed=0) == frozenset()
 
 

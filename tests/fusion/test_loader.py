@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from flowprep.errors import SettingsError, StoreError
 from flowprep.stores import Store, open_store
 from fusion_train.config import DataSettings
+from fusion_train.data import loader as loaders
 from fusion_train.data.augment import network_inputs
 from fusion_train.data.batch import ClipBatch
 from fusion_train.data.dataset import ClipDataset
@@ -157,24 +159,29 @@ def test_resuming_with_another_number_of_processes(dataset: ClipDataset) -> None
 
 
 def test_time_that_is_waited_is_counted(dataset: ClipDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    loader = training(dataset)
-    assert loader.wait_share == 0
-    for _ in loader:
-        time.sleep(0.02)
-    assert 0 <= loader.wait_share < 1
-    assert loader.seconds_total > 0.1
+    """By a clock of our own: a video is decoded in a second, and what is done with a batch takes six."""
+    now = 0.0
     real = ClipDataset.decode
 
     def slow(*arguments: Any) -> None:
-        time.sleep(0.02)
+        nonlocal now
+        now += 1
         real(*arguments)
 
     monkeypatch.setattr(ClipDataset, "decode", slow)
-    loader = training(dataset, num_threads=1)
-    list(loader)
-    assert loader.wait_share > 0.5
-    next(iter(loader))
-    assert 0.5 < loader.wait_share <= 1  # also while the consumer has a batch
+    monkeypatch.setattr(loaders, "time", SimpleNamespace(perf_counter=lambda: now))
+    loader = training(dataset, num_threads=1, num_ahead=1)
+    assert loader.wait_share == 0
+    for _ in loader:
+        now += 6
+    assert loader.wait_share == 4 / 10
+    assert loader.seconds_total == 5 * 10
+    batches = iter(loader)
+    next(batches)
+    assert loader.wait_share == 1
+    now += 12
+    assert loader.wait_share == 4 / 16, "also while the consumer has a batch"
+    batches.close()
 
 
 # -- faults ------------------------------------------------------------------------------------------------------------

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import runpy
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +13,7 @@ from typing import Any
 
 import pytest
 from helpers import one_rank_fails
+from helpers.ranks import run_two_ranks
 from helpers.training import RUNTIME, SMALL, write_store
 from torch import distributed
 
@@ -105,32 +103,12 @@ def test_a_row_that_fails_in_all_processes_is_named_and_what_fails_in_one_ends_i
     mark = out / "networks" / "debug-spatial" / "split_1" / "seed_0" / "done.json"
     mark.parent.mkdir(parents=True)
     mark.write_text("{")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     sets = [f"--set={text}" for text in (*SMALL, "train.videos_at_once=2")]
     rows = ("--only", "3-vggm-spatial", "--only", "3-vggm-temporal")
     command = [sys.executable, one_rank_fails.__file__, "ablate", "--data", str(store), "--out", str(out),
                "--preset", "debug", "--device", "cpu", *rows, *sets]  # fmt: skip
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    common["PYTHONPATH"] = str(Path(one_rank_fails.__file__).parents[1])
-    ranks = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        said = ranks[1].communicate(timeout=100)[1]
-    finally:
-        for process in ranks:  # as torchrun does
-            process.kill()
-            process.communicate()
-    assert ranks[1].returncode == 4, said
+    _, (code, said) = run_two_ranks(command, tmp_path)
+    assert code == 4, said
     assert said.splitlines()[-1].startswith("Error: frame 3 of v_Archery_g01_c01 is damaged; `flowprep verify")
     found = {row["name"]: row for row in json.loads((out / "ablation.json").read_text())["rows"]}
     assert found["3-vggm-spatial"]["state"] == "failed"

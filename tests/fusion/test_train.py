@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import two_ranks
+from helpers.ranks import run_two_ranks
 from helpers.training import RUNTIME, close, equal, small, weights, write_store
 
 from flowprep.errors import SettingsError
@@ -61,22 +59,8 @@ def test_gradients_of_parts_add_up_to_those_of_the_batch(store: Store, tmp_path:
 def by_two(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `helpers.two_ranks` leaves."""
     out = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    root = Path(two_ranks.__file__).parents[1]
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": str(root)}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, two_ranks.__file__, str(store.path), str(out)],
-            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    ends = [process.communicate(timeout=110)[1] for process in ranks]
-    assert [process.returncode for process in ranks] == [0, 0], ends
+    ends = run_two_ranks([sys.executable, two_ranks.__file__, str(store.path), str(out)], out)
+    assert [code for code, _ in ends] == [0, 0], ends
     return out
 
 

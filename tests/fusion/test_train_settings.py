@@ -103,6 +103,15 @@ def test_a_plateau_lowers_the_rate_and_then_ends() -> None:
     assert (schedule.best, schedule.best_epoch) == (0.4, 4)
 
 
+def test_epochs_of_the_prediction_layer_alone_do_not_wear_out_the_patience() -> None:
+    schedule = Schedule(TrainSettings(rates="1e-2", num_epochs=50, patience=2, head_epochs=2))
+    rates = []
+    for accuracy in (0.6, 0.5, 0.4, 0.3, 0.2):
+        rates.append(schedule.rate)
+        schedule.end_epoch(accuracy)
+    assert rates == pytest.approx([1e-2] * 4 + [1e-3])
+
+
 def test_a_schedule_goes_on_from_its_state() -> None:
     settings = TrainSettings(rates="1e-2", patience=2)
     first, second = Schedule(settings), Schedule(settings)

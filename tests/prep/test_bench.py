@@ -98,7 +98,7 @@ def test_times_and_hours_of_one_backend(videos: Path) -> None:
     assert {(pair.width, pair.height) for pair in result.pairs} == {(72, 48)}
     seconds = result.measured.pair_seconds
     assert len(seconds) == 4
-    assert all(0 < value < 10 for value in seconds)
+    assert all(value > 0 for value in seconds)
     assert result.measured.median_seconds == np.median(seconds)
     assert result.measured.hours == pytest.approx(1000 * 36 * np.mean(seconds) / 3 / 3600)
     assert result.measured.title == "dis"

@@ -129,7 +129,7 @@ def test_modules_in_the_working_folder_are_not_taken_for_ours(
 
 
 def test_a_child_whose_parent_has_gone_leaves_at_once() -> None:
-    assert subprocess.run([*child.COMMAND, "1"], stdin=subprocess.PIPE, check=False).returncode == 3
+    assert subprocess.run([*child.COMMAND, str(os.getppid())], stdin=subprocess.PIPE, check=False).returncode == 3
 
 
 def test_a_lower_limit_of_the_user_stays(tmp_path: Path) -> None:

@@ -48,6 +48,22 @@ def test_real_lists_with_three_real_clips() -> None:
     assert sum(count for _, place, count in missing if place.startswith("1 ")) == 13317
 
 
+def test_each_split_lists_its_training_videos_and_then_its_test_videos(tmp_path: Path) -> None:
+    """So a list keeps its order when a split is added, and the videos that are new come at its end."""
+    names = {number: f"ApplyEyeMakeup/v_ApplyEyeMakeup_g0{number}_c01.avi\n" for number in range(1, 6)}
+    lists = write_lists(
+        tmp_path / "lists",
+        classInd__txt=CLASSES,
+        trainlist01__txt=names[3],
+        testlist01__txt=names[2],
+        trainlist02__txt=names[5] + names[2],
+        testlist02__txt=names[1] + names[3],
+    )
+    make_files(tmp_path / "videos", *(name.strip() for name in names.values()))
+    listing = list_videos("ucf101", tmp_path / "videos", splits=lists)
+    assert [video.id[-7:-4] for video in listing.videos] == ["g03", "g02", "g05", "g01"]
+
+
 @needs_shared
 def test_real_clips_lying_flat_are_found(tmp_path: Path) -> None:
     for clip in (VIDEOS / "ucf101").glob("*/*.avi"):

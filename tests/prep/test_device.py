@@ -46,11 +46,11 @@ POISON_LEVEL = 60
 def work(tmp_path: Path) -> Iterator[Work]:
     """Work for one device, which computes with DIS. Nothing of it is left when the test has ended."""
     (tmp_path / "videos").mkdir()
-    threads = set(threading.enumerate())
+    threads, children = set(threading.enumerate()), children_of(os.getpid())
     yield Work(
         videos=tmp_path / "videos", out=tmp_path / "out", settings=SETTINGS, durability="fast", devices=("cuda:0",)
     )
-    assert children_of(os.getpid()) == []
+    assert eventually(lambda: set(children_of(os.getpid())) <= set(children))
     assert eventually(lambda: {thread.name for thread in {*threading.enumerate()} - threads} <= {"start-children"})
     staging = tmp_path / "out" / ".flowprep" / "staging"
     assert not staging.exists() or list(staging.iterdir()) == []
@@ -238,9 +238,9 @@ def test_an_owner_that_does_not_end_holds_up_no_run(work: Work, monkeypatch: pyt
     """As where a driver hangs in giving back a context."""
     faulty(monkeypatch, "stays")
     monkeypatch.setattr(process, "_END_SECONDS", 0.5)
-    device = Device("cuda:0", SETTINGS, threading.Event())
+    device, others = Device("cuda:0", SETTINGS, threading.Event()), children_of(os.getpid())
     device.address()
-    (owner,) = children_of(os.getpid())
+    (owner,) = set(children_of(os.getpid())) - set(others)
     closing = threading.Thread(target=device.close)
     closing.start()
     closing.join(20)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from helpers import slow
 from helpers.command import store_bytes
 from helpers.media import moving_frames, write_video
+from helpers.processes import eventually
 
 import flowprep
 from flowprep import child
@@ -85,10 +85,11 @@ def test_a_run_in_a_thread_can_be_stopped(videos: Path, tmp_path: Path, monkeypa
     stop, found = threading.Event(), list[Summary]()
     thread = threading.Thread(target=lambda: found.append(extract(videos, tmp_path / "out", stop=stop)))
     thread.start()
-    while not list(videos.glob("*.begun")):
-        time.sleep(0.02)
-    stop.set()
-    thread.join(20)
+    try:
+        assert eventually(lambda: any(videos.glob("*.begun")), seconds=120)
+    finally:
+        stop.set()
+        thread.join(120)
     (summary,) = found
     assert (summary.interrupted, summary.exit_code) == (True, 3)
     assert 1 <= summary.num_done_now < 5

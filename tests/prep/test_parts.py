@@ -62,15 +62,22 @@ def test_slices_cover_the_list_in_order_and_are_balanced(sizes: list[int], num_p
     slices = part_slices(sizes, num_parts)
     assert len(slices) == num_parts
     assert [index for part in slices for index in part] == list(range(len(sizes)))
-    share = (sum(sizes) + len(sizes)) / num_parts
+    total = sum(sizes) + len(sizes)
+    share = total / num_parts
     for part in slices:
         assert sum(sizes[index] + 1 for index in part) <= share + max(sizes, default=0) + 1
+    end = 0
+    for part, index in ((part, index) for part, members in enumerate(slices) for index in members):
+        end += sizes[index] + 1
+        twice_middle = 2 * end - sizes[index] - 1
+        assert 2 * total * part <= twice_middle * num_parts < 2 * total * (part + 1)
 
 
 def test_many_small_files_beside_a_large_one() -> None:
     assert part_slices([1000, *[1] * 9], 2) == [range(1), range(1, 10)]
     assert part_slices([0] * 8, 4) == [range(2), range(2, 4), range(4, 6), range(6, 8)]
     assert [len(part) for part in part_slices([5, 5], 4)] == [0, 1, 0, 1]
+    assert part_slices([0] * 3, 4) == [range(1), range(1, 1), range(1, 2), range(2, 3)]
     assert all(a.stop == b.start for a, b in pairwise(part_slices(list(range(1000)), 7)))
 
 
