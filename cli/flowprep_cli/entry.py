@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -12,7 +13,7 @@ from types import FrameType
 
 import click
 
-from flowprep.errors import FlowprepError
+from flowprep.errors import FlowprepError, UnfinishedStoreError
 from flowprep_cli.streams import prepare_streams, say_no_more
 
 _OF_A_PATH = frozenset({errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EROFS})
@@ -46,7 +47,7 @@ def leave_with(group: click.Group, name: str, *, stopped: str, logged: Sequence[
         error.show()
         code = error.exit_code
     except FlowprepError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {_sentence(error)}", err=True)
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo(stopped, err=True)
@@ -74,6 +75,17 @@ def leave_with(group: click.Group, name: str, *, stopped: str, logged: Sequence[
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _sentence(error: FlowprepError) -> str:
+    """What it says; of a store that is not finished also who is at work on it, if anybody is."""
+    if isinstance(error, UnfinishedStoreError):
+        from flowprep.driver import holders
+
+        with contextlib.suppress(OSError):
+            if at_work := [holder for holder in holders(error.store) if holder.beats]:
+                return f"{error.store} is not finished: at work on it: {at_work[0].text()}; wait until it has ended"
+    return str(error)
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:

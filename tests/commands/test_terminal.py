@@ -12,6 +12,7 @@ from helpers.command import FLOWPREP, flowprep
 from helpers.media import moving_frames, write_video
 
 from flowprep.config import BACKENDS
+from flowprep.driver import Driver
 from flowprep.flowfile import read_flow
 
 
@@ -117,7 +118,15 @@ def test_synth_then_extract(tmp_path: Path) -> None:
 
 def test_a_store_that_is_none_is_said(tmp_path: Path) -> None:
     assert "there is no store" in flowprep("info", tmp_path / "nothing", expect=2).stderr
-    assert "has no manifest.jsonl" in flowprep("info", tmp_path, expect=4).stderr
+    assert "it is not a flowprep store" in flowprep("info", tmp_path, expect=2).stderr
+
+
+def test_who_is_at_work_on_a_store_is_said(tmp_path: Path) -> None:
+    (tmp_path / "out" / ".flowprep").mkdir(parents=True)
+    with Driver(tmp_path / "out", None):
+        said = flowprep("info", tmp_path / "out", expect=3).stderr
+        assert f"is not finished: at work on it: process {os.getpid()} on" in said
+    assert "its run has not ended; run the same" in flowprep("info", tmp_path / "out", expect=3).stderr
 
 
 def test_the_videos_of_a_dataset_that_is_not_there(tmp_path: Path) -> None:
