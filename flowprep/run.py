@@ -306,6 +306,7 @@ class _Run:
             num_bytes=sum(sizes[index] for index in todo),
             jobs=jobs,
             part=self._run.part,
+            num_classes=len(self._listing.classes),
         )
         record.begin(**dataclasses.asdict(start), run={**self._run.to_json(), **self._cluster.to_json()})
         self._heard.started(start)

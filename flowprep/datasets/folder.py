@@ -10,6 +10,7 @@ from flowprep.datasets.listing import check_has_videos, class_labels, finish_lis
 from flowprep.datasets.scan import FOLDER_EXTENSIONS, VIDEO_EXTENSIONS, Scan, extension, scan
 from flowprep.errors import DatasetError
 from flowprep.records import Listing, Video
+from flowprep.wording import counted
 
 
 def list_folder(videos: Path, found: Scan | None = None) -> Listing:
@@ -29,6 +30,7 @@ def list_folder(videos: Path, found: Scan | None = None) -> Listing:
             f"{', '.join(sorted(FOLDER_EXTENSIONS))}, others can be named with --dataset list"
         )
     notes = [f"{len(others)} files without a video's extension were left out, such as {others[0]}."] if others else []
+    notes += _class_notes(videos, paths)
     return list_files("folder", found, paths, class_of=_first_folder, id_of=_without_extension, notes=notes)
 
 
@@ -85,6 +87,18 @@ def list_files(
         classes=labels,
         notes=notes,
     )
+
+
+def _class_notes(videos: Path, paths: tuple[str, ...]) -> list[str]:
+    """What is strange about the classes, as where `videos` is a folder too deep or too high."""
+    num_without, classes = sum("/" not in path for path in paths), {_first_folder(path) for path in paths}
+    if num_without:
+        lie = "lies" if num_without == 1 else "lie"
+        where = f"{counted(num_without, 'video')} of {len(paths)} {lie} directly in {videos}"
+        return [f"{where}, so without a class; the folders in it are the classes."]
+    if len(classes) == 1:
+        return [f"All videos have one class, {classes.pop()!r}; the folders in {videos} are the classes."]
+    return []
 
 
 def _first_folder(path: str) -> str:

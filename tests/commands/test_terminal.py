@@ -16,10 +16,10 @@ from flowprep.driver import Driver
 from flowprep.flowfile import read_flow
 
 
-def on_a_terminal(*arguments: str | Path) -> tuple[int, str]:
+def on_a_terminal(*arguments: str | Path, columns: int = 120) -> tuple[int, str]:
     """Run `flowprep` on a pseudo-terminal; exit code and everything that was shown."""
     master, slave = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns)}
     command = [str(FLOWPREP), *map(str, arguments)]
     with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment) as process:
         os.close(slave)
@@ -63,6 +63,14 @@ def test_live_progress_and_summary(tmp_path: Path) -> None:
     code, shown = on_a_terminal("info", out)
     assert code == 0
     assert "12 images, 10 flows of step 1" in shown
+    code, shown = on_a_terminal(
+        *("extract", "--dataset", "folder", "--videos", tmp_path / "videos", "--out", out, "--backend", "dis"),
+        *("--keep-size", "--retry", "all"),
+        columns=40,
+    )
+    assert code == 1
+    assert any("1/1" in line and "0:00:" in line and "ETA" in line for line in shown.replace("\r", "\n").split("\n"))
+    assert "--retry all tries these again" in shown
     code, shown = on_a_terminal("doctor")
     assert code == 0
     assert "flow dis" in shown

