@@ -47,7 +47,8 @@ def main(arguments: Sequence[str]) -> None:
 def settle_in(parent: int) -> IO[bytes]:
     """What a process of a run does first. Gives the stream for its messages to the run, whose number is `parent`."""
     _die_with_parent(parent)
-    for number in (signal.SIGINT, signal.SIGTERM):  # a batch system signals all processes; the run decides for us
+    # A batch system signals all processes; the run decides for us.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     faulthandler.enable()  # what a crash was in goes to stderr, and from there into the journal

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import final, overload
 
 from flowprep import driver
-from flowprep.errors import MissingDataError, SettingsError, StoreError
+from flowprep.errors import MissingDataError, StoreError, UnfinishedStoreError
 from flowprep.records import Listing, Row, Segment, State, Video
 from flowprep.stores import Store, find_manifest
 from flowprep.stores.finals import find_recorded
@@ -18,6 +18,7 @@ from flowprep.stores.manifest import read_manifest
 from flowprep.stores.packed import PackedRows
 from flowprep.stores.places import SPLITS
 from flowprep.stores.savedlist import SavedList, read_list
+from flowprep.wording import counted
 
 
 @final
@@ -54,23 +55,26 @@ class SourceRows(Sequence[Row]):
 def list_of(store: Store, rows: SourceRows) -> SavedList:
     """The list of a finished store: its own, or what manifest and splits say where it has lost that.
 
-    Raises SettingsError where the store is not finished.
+    Raises UnfinishedStoreError where the store is not finished.
     """
     at_work = [holder for holder in driver.holders(store.path) if holder.beats]
     if at_work:
-        raise SettingsError(f"the store {store.path} is being made by {at_work[0].text()}; wait until it has ended")
+        text = f"the store {store.path} is being made by {at_work[0].text()}; wait until it has ended"
+        raise UnfinishedStoreError(text, store.path)
     if rows.num_pending:
-        raise SettingsError(
-            f"{rows.num_pending} videos of {store.path} have no outcome yet; run `flowprep extract` again to finish it"
+        lacking = counted(rows.num_pending, "video")
+        raise UnfinishedStoreError(
+            f"{store.path} lacks the outcome of {lacking}; run `flowprep extract` again to finish it", store.path
         )
     try:
         saved = read_list(store.path)
     except MissingDataError:
         return SavedList(listing=_listing_of(store, rows), videos=None)
     if [video.id for video in saved.listing.videos] != rows.ids:
-        raise SettingsError(
+        raise UnfinishedStoreError(
             f"the manifest of {store.path} is not of its list, {len(saved.listing.videos)} videos; "
-            "run `flowprep extract` again to finish it"
+            "run `flowprep extract` again to finish it",
+            store.path,
         )
     return saved
 

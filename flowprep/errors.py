@@ -2,13 +2,14 @@
 
 Each class also inherits the builtin that a caller would expect, so `except ValueError` works without importing
 anything from here. `exit_code` is what the command line leaves with (0 ok, 1 some videos failed, 2 wrong use or
-settings, 3 stopped early, 4 damage found).
+settings, 3 stopped early or not finished, 4 damage found).
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -66,6 +67,16 @@ class StoreError(FlowprepError, ValueError):
     """A store (tree, shard, manifest) is damaged, unsafe or of another format."""
 
     exit_code = 4
+
+
+class UnfinishedStoreError(StoreError):
+    """A store whose run has not ended, or is at work on it again. `store` is its folder."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, store: Path) -> None:
+        super().__init__(message)
+        self.store = store
 
 
 class UnknownVideoError(FlowprepError, KeyError):

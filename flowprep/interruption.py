@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption:
@@ -22,10 +22,10 @@ class Interruption:
 
     @contextlib.contextmanager
     def watched(self, tell: Callable[[str], None]) -> Iterator[None]:
-        """Take over SIGINT and SIGTERM for as long as this lasts. `tell` is called from another thread.
+        """Take over SIGINT, SIGTERM and SIGHUP for as long as this lasts. `tell` is called from another thread.
 
-        The first one sets `stop`, a second one raises KeyboardInterrupt. A signal that the process ignores stays
-        ignored, and outside the main thread, which alone may have handlers, nothing is taken over.
+        The first one sets `stop`, a second one but SIGHUP raises KeyboardInterrupt. A signal that the process ignores
+        stays ignored, and outside the main thread, which alone may have handlers, nothing is taken over.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -46,6 +46,8 @@ class Interruption:
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.signalled:
+            if number == signal.SIGHUP:  # a terminal that is closed sends it, and so does its shell
+                return
             raise KeyboardInterrupt
         self.signalled = True
         self.stop.set()
@@ -54,4 +56,5 @@ class Interruption:
     def _tell(self, tell: Callable[[str], None]) -> None:
         """Say what a signal means. Not in its handler, which may have cut into the middle of a line being written."""
         if (name := self._received.get()) is not None:
-            tell(f"{name}: no further video begins, those in work are finished; a second {name} stops at once")
+            again = "SIGTERM" if name == "SIGHUP" else f"second {name}"
+            tell(f"{name}: no further video begins, those in work are finished; a {again} stops at once")

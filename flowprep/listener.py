@@ -13,13 +13,17 @@ _log = logging.getLogger("flowprep.run")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What a run is about to do: `num_todo` of the `num_videos` of its list or part, whose files have `num_bytes`."""
+    """What a run is about to do: `num_todo` of the `num_videos` of its list or part, whose files have `num_bytes`.
+
+    `num_classes` are those of the whole list.
+    """
 
     num_videos: int
     num_todo: int
     num_bytes: int
     jobs: int
     part: str | None = None
+    num_classes: int = 0
 
 
 class Listener(Protocol):

@@ -23,7 +23,7 @@ from flowprep.publisher import Publisher, open_publisher
 from flowprep.records import Video
 from flowprep.stores.places import adopted_mark
 from flowprep.stores.savedlist import SavedList, read_list
-from flowprep.summary import Summary, Tally
+from flowprep.summary import INTERRUPTED, Summary, Tally
 from flowprep.unseen import SETTLE_SECONDS, look_again
 
 
@@ -64,9 +64,9 @@ class Merged:
 
     @property
     def exit_code(self) -> int:
-        """That of a run over the whole list."""
+        """That of a run over the whole list, and of one that stopped early where videos have no outcome yet."""
         if self.summary is None:
-            return 1 if self.part is None or self.num_pending else 0
+            return INTERRUPTED if self.part is None or self.num_pending else 0
         return self.summary.exit_code
 
     def to_json(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flowprep.colour import MIN_LEGEND_SIDE, flow_to_rgb, longest_px, with_legend
 from flowprep.config import FlowSettings
-from flowprep.errors import MissingDataError, SettingsError, StoreError, VideoError
+from flowprep.errors import MissingDataError, SettingsError, VideoError
 from flowprep.flow import create_backend, resolve
 from flowprep.flowfile import write_flow
 from flowprep.machine import num_cores
@@ -35,8 +35,8 @@ def flow_of_files(source: Path, target: Path, out: Path, settings: FlowSettings)
     `.flo` and `.npy` hold float32 (H, W, 2) in pixels, `.png` a colour picture, with its legend where that has room.
 
     Raises:
-        SettingsError: The images differ in size, or `out` has another suffix.
-        MissingDataError, StoreError: An image cannot be read, or `out` cannot be written.
+        SettingsError: A file is no image, the images differ in size, or `out` has another suffix.
+        MissingDataError: An image cannot be read, or `out` cannot be written.
         VideoError: The backend failed, or the flow is not finite (`numeric`); nothing is written.
     """
     if out.suffix.lower() not in (".flo", ".npy", ".png"):
@@ -92,8 +92,8 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
     except FileNotFoundError:
         raise MissingDataError(f"{path}: there is no such file") from None
     except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+        raise MissingDataError(f"{path} cannot be read: {error.strerror}; name an image file") from error
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None:
-        raise StoreError(f"{path} is not an image that can be read; use PNG, JPEG or PPM")
+        raise SettingsError(f"{path} is not an image that can be read; use PNG, JPEG or PPM")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), dtype=np.uint8)

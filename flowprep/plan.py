@@ -42,6 +42,7 @@ class Plan:
     out: Path
     settings: ExtractSettings
     num_videos: int
+    num_classes: int
     num_todo: int
     num_missing: int
     num_unlisted: int
@@ -92,6 +93,7 @@ def plan(request: Request) -> Plan:
         out=request.out,
         settings=prepared.settings,
         num_videos=len(prepared.indices(request.run.part)),
+        num_classes=len(prepared.saved.listing.classes),
         num_todo=len(todo),
         num_missing=sum(videos[index].problem is not None for index in prepared.indices(request.run.part)),
         num_unlisted=len(prepared.saved.listing.unlisted),

@@ -54,7 +54,8 @@ def extract(
     `dataset` is a name of `flowprep.datasets.NAMES`. Videos that fail are counted in the summary and cost the others
     nothing. With a `cluster` its workers do the work, see docs/clusters.md. When `stop` is set, from another thread,
     the videos in work are finished, and the summary is `interrupted`. While videos are in work, and in the main thread
-    alone, the first SIGINT or SIGTERM does the same and ends in KeyboardInterrupt; a second one does not wait for them.
+    alone, the first SIGINT, SIGTERM or SIGHUP does the same and ends in KeyboardInterrupt; a second one (not SIGHUP)
+    does not wait for them.
 
     Raises SettingsError, DatasetError, MissingDataError or BackendUnavailableError before any work, and RunStoppedError
     where the run cannot go on.
@@ -296,6 +297,7 @@ class _Run:
             num_bytes=sum(sizes[index] for index in todo),
             jobs=jobs,
             part=self._run.part,
+            num_classes=len(self._listing.classes),
         )
         record.begin(**dataclasses.asdict(start), run={**self._run.to_json(), **self._cluster.to_json()})
         self._heard.started(start)

@@ -24,7 +24,7 @@ from flowprep.machine import file_system_seconds
 from flowprep.records import State
 from flowprep.resume import read_settings
 from flowprep.stores.places import MANIFEST
-from flowprep.stores.savedlist import read_head
+from flowprep.stores.savedlist import read_problems
 
 WINDOW_SECONDS = 300.0
 """How long back the rates look."""
@@ -127,25 +127,23 @@ class _Ledger:
 def status(out: Path) -> Status:
     """How far the store `out` is. Raises MissingDataError where it is none, StoreError where its list is damaged."""
     read_settings(out)
-    num_videos, problems = read_head(out)
     at_work = [holder for holder in holders(out) if holder.beats]
     now = _now(out)
     ledger, workers = _Ledger(), []
     for path in journals(out):
         with contextlib.suppress(OSError):
             workers.append(_worker(path, at_work, ledger, now))
-    states, reasons = Counter[str](), Counter(problems)
-    for state, *codes in ledger.outcomes.values():
-        states[state] += 1
-        reasons.update(codes)
-    states[str(State.FAILED)] += sum(problems.values())
-    states[str(State.PENDING)] += max(0, num_videos - states.total())
+    states, reasons = Counter[str](), Counter[str]()
+    for video_id, problem in read_problems(out):  # journals may be of earlier lists too
+        outcome = (str(State.FAILED), problem) if problem else ledger.outcomes.get(video_id, (str(State.PENDING),))
+        states[outcome[0]] += 1
+        reasons.update(outcome[1:])
     active = [worker for worker in workers if worker.state == "working"]
     rated = active or workers[-1:]
     etas = [worker.eta_seconds for worker in active]
     return Status(
         out=out,
-        num_videos=num_videos,
+        num_videos=states.total(),
         states={state: count for state, count in states.items() if count},
         reasons=dict(reasons.most_common()),
         is_finished=not at_work and not states[str(State.PENDING)] and (out / MANIFEST).exists(),

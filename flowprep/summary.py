@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +22,11 @@ class Summary:
     """How a run ended. `states` and `reasons` count videos of the whole list, or of the part, not of this run alone.
 
     `missing` counts missing videos by (class, split and part), one video once for each split that it is in; `failed`
-    names the other ones that are not stored. `builds` counts the videos that each build of the flow backend has
-    computed (`FlowBackend.build`), in this run and those before it, by the journals; it is empty where the run has not
-    ended the list. `devices` says of each that computed flow now how long it was busy and waited for frames, and which
-    side that says bounds the run. `part` is I/N; `interrupted` says that a signal has ended the run early.
+    names the other ones that are not stored; `reasons_by_state` counts for each state apart. `builds` counts the videos
+    that each build of the flow backend has computed (`FlowBackend.build`), in this run and those before it, by the
+    journals; it is empty where the run has not ended the list. `devices` says of each that computed flow now how long
+    it was busy and waited for frames, and which side that says bounds the run. `part` is I/N; `interrupted` says that a
+    signal has ended the run early.
     """
 
     out: Path
@@ -37,6 +38,7 @@ class Summary:
     states: Mapping[str, int]
     reasons: Mapping[str, int]
     failed: tuple[Row, ...]
+    reasons_by_state: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     missing: tuple[tuple[str, str, int], ...] = ()
     missing_by_class: Mapping[str, int] = field(default_factory=dict)
     num_unlisted: int = 0
@@ -83,6 +85,7 @@ class Counts:
     def __init__(self) -> None:
         self.states: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
+        self.reasons_by_state: dict[str, Counter[str]] = defaultdict(Counter)
         self.failed: list[Row] = []
         self.missing: list[Video] = []
 
@@ -91,6 +94,8 @@ class Counts:
         self.states[str(row.state)] += 1
         codes = [reason.code for reason in row.reasons]
         self.reasons.update(codes)
+        if codes:
+            self.reasons_by_state[str(row.state)].update(codes)
         if codes == ["missing"]:
             self.missing.append(video)
         elif not row.state.stored and row.state is not State.PENDING and video.problem is None:
@@ -132,6 +137,7 @@ def summarise(
         states=dict(counts.states),
         reasons=dict(counts.reasons),
         failed=tuple(counts.failed),
+        reasons_by_state={state: dict(reasons) for state, reasons in sorted(counts.reasons_by_state.items())},
         missing=tuple(missing_by_class_and_split(missing)),
         missing_by_class=dict(Counter(video.class_name for video in counts.missing).most_common()),
         num_unlisted=len(listing.unlisted),

@@ -94,8 +94,8 @@ class Health:
 def check(path: Path, *, split: str | None = None, settings: DataSettings | None = None, quick: bool = False) -> Health:
     """Look at a store: of all splits or of one, with the last image of every stream decoded unless `quick`.
 
-    Raises MissingDataError where there is no store, StoreError where there is no manifest (the run has not ended) or
-    it is damaged.
+    Raises MissingDataError where there is no store, UnfinishedStoreError where its run has not ended, StoreError
+    where it is damaged.
     """
     settings = settings or DataSettings()
     with open_store(path) as store:

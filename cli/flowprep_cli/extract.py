@@ -110,7 +110,7 @@ def extract(context: click.Context, /, **values: Any) -> int:
         summary = run.execute(request, listener)
     if values["as_json"]:
         click.echo(json.dumps(summary.to_json(), indent=2))
-    show_summary(summary)
+    show_summary(summary, has_retry=True)
     return summary.exit_code
 
 

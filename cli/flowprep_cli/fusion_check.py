@@ -18,7 +18,7 @@ def check(data: Path, split: str | None, quick: bool, as_json: bool) -> int:
 
     Numbers of images and flow, streams that are missing, videos that are not stored or too short, classes without
     videos, groups in both parts of a split, flow beyond the bound. Leaves with 0 if there are only notes, 1 if there
-    is more, 4 if the store is damaged or its run has not ended.
+    is more, 3 if the run that makes the store has not ended, 4 if it is damaged.
     """
     from fusion_train.check import check as look
 

@@ -42,12 +42,12 @@ def main() -> None:
     """Run `flowprep` and leave with its exit code.
 
     0: all videos are in the store. 1: finished, but some failed. 2: wrong use or settings. 3: stopped early, run again
-    to resume. 4: a store is damaged.
+    to resume. 4: a store is damaged. 141: the reader of stdout has gone, as in `flowprep info OUT | head`.
     """
     # Notes come from the run's listener; a second copy from the logger of the library would only repeat them.
     logging.getLogger("flowprep").addHandler(logging.NullHandler())
-    # But that kernels are being compiled, or cannot be kept, is said nowhere else.
-    logging.getLogger("flowprep.flow").addHandler(logging.StreamHandler())
-    # And that a cluster is open to others, or what one was at when it got stuck.
-    logging.getLogger("flowprep.cluster").addHandler(logging.StreamHandler())
-    leave_with(cli, "flowprep", stopped="Stopped. What was committed is kept; run the same command again to resume.")
+    # But that kernels are being compiled, or cannot be kept, is said nowhere else, nor that a cluster is open to
+    # others, or what one was at when it got stuck.
+    logged = ("flowprep.flow", "flowprep.cluster")
+    stopped = "Stopped. What was committed is kept; run the same command again to resume."
+    leave_with(cli, "flowprep", stopped=stopped, logged=logged)

@@ -15,12 +15,23 @@ from typing import TYPE_CHECKING, Protocol
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Column, Table
+
+from flowprep.records import RETRIED_BY_DEFAULT
+from flowprep.wording import counted
 
 if TYPE_CHECKING:  # libraries that may be broken, where `doctor` must run all the same
     from flowprep.listener import Listener, Start
     from flowprep.plan import Plan
+    from flowprep.records import Row
     from flowprep.stores.savedlist import SavedList
     from flowprep.summary import Summary
     from flowprep.supervisor import Done
@@ -36,6 +47,8 @@ _PLAIN_SECONDS = 10.0
 _MAX_PLAIN_SECONDS = 300.0
 _RATE_SECONDS = 60.0
 _MAX_NAMED = 10
+_FULL_WIDTH, _MEDIUM_WIDTH = 100, 72
+"""Characters that a terminal needs for everything, and for all but the bar."""
 
 
 def stderr_console() -> Console:
@@ -50,36 +63,47 @@ def shown_progress(work: str = "extract") -> Iterator[Shown]:
     if not sys.stderr.isatty():
         yield _PlainProgress(console)
         return
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("videos"),
-        TextColumn("{task.fields[rates]}"),
-        TextColumn("{task.fields[failed]}"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[eta]}"),
-    )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*_columns(console.width), console=console) as progress:
         yield _LiveProgress(progress, work)
 
 
+def _columns(width: int) -> Iterator[ProgressColumn]:
+    """What a terminal of so many characters has room for. Count, elapsed time and time left always are whole."""
+
+    def whole(text: str) -> TextColumn:
+        return TextColumn(text, table_column=Column(no_wrap=True))
+
+    if width >= _MEDIUM_WIDTH:
+        longest = None if width >= _FULL_WIDTH else _MEDIUM_WIDTH // 4
+        yield TextColumn("[bold]{task.description}", table_column=Column(no_wrap=True, max_width=longest))
+    if width >= _FULL_WIDTH:
+        yield BarColumn()
+    yield MofNCompleteColumn(table_column=Column(no_wrap=True))
+    if width >= _FULL_WIDTH:
+        yield whole("videos")
+    if width >= _MEDIUM_WIDTH:
+        yield whole("{task.fields[rate]}")
+        yield whole("{task.fields[failed]}")
+    yield TimeElapsedColumn(table_column=Column(no_wrap=True))
+    yield whole("{task.fields[eta]}")
+
+
 class _Tally:
-    """Counts that both displays need. Frames count as they get done, videos and flows when a video has ended."""
+    """Counts that both displays need. Frames count as they get done, videos when they have ended."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._start = time.monotonic()
         self._bytes_todo = 0
-        self._bytes = self._frames = self._flows = 0
-        self._seen: deque[tuple[float, int, int]] = deque([(self._start, 0, 0)])
+        self._bytes = self._frames = 0
+        self._seen: deque[tuple[float, int]] = deque([(self._start, 0)])
         self.num_todo = self.num_done = self.num_failed = 0
 
     def begin(self, start: Start) -> None:
         """Take the time from here."""
         self.num_todo, self._bytes_todo = start.num_todo, start.num_bytes
         self._start = time.monotonic()
-        self._seen = deque([(self._start, 0, 0)])
+        self._seen = deque([(self._start, 0)])
 
     def progress(self, num_frames: int) -> None:
         """Count frames; called from any thread."""
@@ -91,7 +115,6 @@ class _Tally:
         with self._lock:
             self.num_done += 1
             self.num_failed += not done.row.state.stored
-            self._flows += done.row.flows
             self._bytes += done.row.source_bytes
 
     @property
@@ -100,17 +123,16 @@ class _Tally:
         return time.monotonic() - self._start
 
     @property
-    def rates(self) -> str:
-        """Frames and flows a second in the last minute."""
+    def rate(self) -> str:
+        """Frames a second in the last minute; the flow of a frame is done with it."""
         with self._lock:
             now = time.monotonic()
             if now - self._seen[-1][0] >= 1:
-                self._seen.append((now, self._frames, self._flows))
+                self._seen.append((now, self._frames))
             while len(self._seen) > 1 and now - self._seen[1][0] >= _RATE_SECONDS:
                 self._seen.popleft()
-            since, frames, flows = self._seen[0]
-            seconds = max(now - since, 1e-3)
-            return f"{(self._frames - frames) / seconds:.1f} frames/s, {(self._flows - flows) / seconds:.1f} flows/s"
+            since, frames = self._seen[0]
+            return f"{(self._frames - frames) / max(now - since, 1e-3):.1f} frames/s"
 
     @property
     def eta(self) -> str:
@@ -161,17 +183,17 @@ class _PlainProgress:
             if not last and seconds - self._last_seconds < interval:
                 return
             self._last_seconds = seconds
-        parts = [f"{tally.num_done}/{tally.num_todo} videos", tally.rates, tally.eta, tally.failed]
+        parts = [f"{tally.num_done}/{counted(tally.num_todo, 'video')}", tally.rate, tally.eta, tally.failed]
         self._console.print(", ".join(part for part in parts if part))
 
 
 class _LiveProgress:
-    """A bar with videos, frames and flows a second, failures and the time left."""
+    """A bar with videos, frames a second, failures and the time left."""
 
     def __init__(self, progress: Progress, work: str) -> None:
         self._progress, self._work = progress, work
         self._tally = _Tally()
-        self._task = progress.add_task("listing", total=None, rates="", failed="", eta="")
+        self._task = progress.add_task("listing", total=None, rate="", failed="", eta="")
 
     def started(self, start: Start) -> None:
         self._tally.begin(start)
@@ -193,43 +215,48 @@ class _LiveProgress:
 
     def looked(self, num_done: int, num_videos: int) -> None:
         self._progress.update(
-            self._task, total=num_videos, completed=num_done, description="verify", rates="", failed="", eta=""
+            self._task, total=num_videos, completed=num_done, description="verify", rate="", failed="", eta=""
         )
 
     def _show(self) -> None:
         tally = self._tally
-        self._progress.update(
-            self._task, completed=tally.num_done, rates=tally.rates, failed=tally.failed, eta=tally.eta
-        )
+        self._progress.update(self._task, completed=tally.num_done, rate=tally.rate, failed=tally.failed, eta=tally.eta)
 
 
 def _start_text(start: Start) -> str:
     part = f"part {start.part}: " if start.part else ""
     size = f", {size_text(start.num_bytes)}" if start.num_bytes else ""
-    return f"{part}{start.num_videos} videos, {start.num_todo} to do{size}"
+    classes = f" of {counted(start.num_classes, 'class', 'classes')}" if start.num_classes else ""
+    return f"{part}{counted(start.num_videos, 'video')}{classes}, {start.num_todo} to do{size}"
 
 
 def _print_failure(console: Console, done: Done) -> None:
-    row = done.row
     # Missing videos are summed up at the end: a list may name thousands.
-    if not row.state.stored and all(reason.code != "missing" for reason in row.reasons):
-        reasons = "; ".join(f"{reason.code}: {reason.detail}" for reason in row.reasons)
-        console.print(f"{row.state} {escape(printable(row.path))}: {escape(reasons)}")
+    if not done.row.state.stored and all(reason.code != "missing" for reason in done.row.reasons):
+        _print_row(console, done.row)
 
 
-def show_summary(summary: Summary) -> None:
-    """Print how a run ended."""
+def _print_row(console: Console, row: Row) -> None:
+    """A line about a video that is not stored."""
+    reasons = "; ".join(f"{reason.code}: {reason.detail}" for reason in row.reasons)
+    console.print(f"{row.state} {escape(printable(row.path))}: {escape(reasons)}")
+
+
+def show_summary(summary: Summary, *, has_retry: bool = False) -> None:
+    """Print how a run ended; `has_retry` says that the command has an option --retry."""
     console = stderr_console()
     states = ", ".join(f"{count} {state}" for state, count in sorted(summary.states.items()))
     console.print(
-        f"{f'Part {summary.part}: ' if summary.part else ''}{summary.num_videos} videos: {states or 'none'}. "
-        f"This run: {summary.num_done_now} videos, {summary.num_frames_now} frames, {summary.num_flows_now} flows "
+        f"{f'Part {summary.part}: ' if summary.part else ''}{counted(summary.num_videos, 'video')}: "
+        f"{states or 'none'}. This run: {counted(summary.num_done_now, 'video')}, "
+        f"{counted(summary.num_frames_now, 'frame')}, {counted(summary.num_flows_now, 'flow')} "
         f"in {duration_text(summary.seconds)}."
     )
-    if summary.reasons:
-        table = Table("reason", "videos", box=None)
-        for code, count in sorted(summary.reasons.items(), key=lambda item: -item[1]):
-            table.add_row(code, str(count))
+    if summary.reasons_by_state:
+        table = Table("state", "reason", "videos", box=None)
+        for state, reasons in summary.reasons_by_state.items():
+            for code, count in sorted(reasons.items(), key=lambda item: -item[1]):
+                table.add_row(state, code, str(count))
         console.print(table)
     if summary.missing:
         _print_missing(console, summary)
@@ -238,20 +265,42 @@ def show_summary(summary: Summary) -> None:
         return
     num_absent = summary.num_videos - summary.states.get("ok", 0) - summary.states.get("flagged", 0)
     if num_absent:
-        manifest = summary.out / "manifest.jsonl"
-        console.print(f"{num_absent} videos are not in the store; {escape(str(manifest))} has each one's reason.")
+        _print_failures(console, summary, num_absent, has_retry=has_retry)
     if summary.num_unlisted:
-        console.print(f"{summary.num_unlisted} video files are in no list and were left alone.")
+        files = counted(summary.num_unlisted, "video file")
+        console.print(f"{files} {_are(summary.num_unlisted)} in no list and left alone.")
     if summary.num_duplicates:
-        console.print(f"{summary.num_duplicates} list lines repeat earlier ones and were dropped.")
+        dropped = f"repeat{'s' if summary.num_duplicates == 1 else ''} an earlier one, and was dropped"
+        console.print(f"{counted(summary.num_duplicates, 'list line')}: each {dropped}.")
     console.print(f"Store: {escape(str(summary.out))}")
+
+
+def _print_failures(console: Console, summary: Summary, num_absent: int, *, has_retry: bool) -> None:
+    """The first videos that are not stored, and how they are tried again. Missing ones are summed up apart."""
+    for row in summary.failed[:_MAX_NAMED]:
+        _print_row(console, row)
+    if len(summary.failed) > _MAX_NAMED:
+        console.print(f"and {len(summary.failed) - _MAX_NAMED} more")
+    manifest = escape(str(summary.out / "manifest.jsonl"))
+    console.print(
+        f"{counted(num_absent, 'video')} {_are(num_absent)} not in the store; {manifest} has each one's reason."
+    )
+    if has_retry and summary.failed:
+        heal = sum(all(reason.code in RETRIED_BY_DEFAULT for reason in row.reasons) for row in summary.failed)
+        by_itself = f" (a plain run {heal} of them)" if heal else ""
+        console.print(f"The same command with --retry all tries these again{by_itself}.")
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _print_what_is_left(console: Console, summary: Summary) -> None:
     """What a run that has not ended the list leaves to do."""
     if summary.interrupted:
         num_left = summary.states.get("pending", 0)
-        console.print(f"Stopped, {num_left} videos are left. What was finished is kept; run the same again to resume.")
+        left = f"{counted(num_left, 'video')} {_are(num_left)} left"
+        console.print(f"Stopped, {left}. What was finished is kept; run the same again to resume.")
     console.print(f"Store: {escape(str(summary.out))}")
 
 
@@ -279,8 +328,8 @@ def show_list(saved: SavedList, out: Path, *, as_json: bool) -> None:
         click.echo(json.dumps(data, indent=2))
         return
     stderr_console().print(
-        f"{len(videos)} videos, {size_text(num_bytes)}, {num_failing} of them missing or failing by the list; "
-        f"recorded in {escape(str(out))}"
+        f"{counted(len(videos), 'video')}, {size_text(num_bytes)}, {num_failing} of them missing or failing by the "
+        f"list; recorded in {escape(str(out))}"
     )
 
 
@@ -292,13 +341,14 @@ def show_plan(plan: Plan) -> None:
         console.print(f"Note: {escape(note)}")
     rows = [
         ("videos", f"{plan.num_videos} in {plan.videos}, {plan.num_missing} missing, {plan.num_unlisted} unlisted"),
-        ("to do", f"{plan.num_todo} videos, {size_text(plan.source_bytes)}"),
+        ("classes", str(plan.num_classes)),
+        ("to do", f"{counted(plan.num_todo, 'video')}, {size_text(plan.source_bytes)}"),
         ("store", f"{plan.out} ({plan.settings.store.format})"),
         ("flow", f"{' '.join(filter(None, (flow.backend, flow.variant)))}, step {flow.step}" if has_flow else "none"),
-        ("sampled", f"{plan.num_sampled} videos"),
+        ("sampled", counted(plan.num_sampled, "video")),
         ("frames", f"about {plan.estimated_frames}"),
         ("disk", f"about {size_text(plan.estimated_bytes)}, {size_text(plan.free_bytes)} free"),
-        ("time", f"about {duration_text(plan.estimated_seconds)} with {plan.jobs} jobs"),
+        ("time", f"about {duration_text(plan.estimated_seconds)} with {counted(plan.jobs, 'job')}"),
     ]
     table = Table(box=None, show_header=False)
     for name, text in rows:

@@ -11,6 +11,7 @@ from flowprep.datasets.partlist import parts_of, read_part_list
 from flowprep.datasets.scan import FOLDER_EXTENSIONS, VIDEO_EXTENSIONS, Scan, extension, scan
 from flowprep.errors import DatasetError
 from flowprep.records import Listing, Video
+from flowprep.wording import counted
 
 
 def list_folder(videos: Path, splits: Path | None = None, found: Scan | None = None) -> Listing:
@@ -32,6 +33,7 @@ def list_folder(videos: Path, splits: Path | None = None, found: Scan | None = N
         )
     notes = [f"{len(others)} files without a video's extension were left out, such as {others[0]}."] if others else []
     parts: Mapping[str, Mapping[str, Sequence[int]]] = {}
+    notes += _class_notes(videos, paths)
     if splits is not None:
         part_by_path = read_part_list(splits, videos)
         parts = parts_of(part_by_path.get(path, "") for path in paths)
@@ -46,9 +48,9 @@ def _other_files(splits: Path, part_by_path: Mapping[str, str], paths: Sequence[
     absent, others = sorted(set(part_by_path).difference(paths)), [path for path in paths if path not in part_by_path]
     notes = []
     if absent:
-        notes.append(f"{len(absent)} of the files in {splits} are not in the folder, such as {absent[0]}.")
+        notes.append(f"Not in the folder: {counted(len(absent), 'file')} of {splits}, such as {absent[0]}.")
     if others:
-        notes.append(f"{len(others)} video files are not in {splits}, and so in no part, such as {others[0]}.")
+        notes.append(f"Not in {splits}, and so in no part: {counted(len(others), 'video')}, such as {others[0]}.")
     return notes
 
 
@@ -107,6 +109,18 @@ def list_files(
         parts=parts,
         notes=notes,
     )
+
+
+def _class_notes(videos: Path, paths: tuple[str, ...]) -> list[str]:
+    """What is strange about the classes, as where `videos` is a folder too deep or too high."""
+    num_without, classes = sum("/" not in path for path in paths), {_first_folder(path) for path in paths}
+    if num_without:
+        lie = "lies" if num_without == 1 else "lie"
+        where = f"{counted(num_without, 'video')} of {len(paths)} {lie} directly in {videos}"
+        return [f"{where}, so without a class; the folders in it are the classes."]
+    if len(classes) == 1:
+        return [f"All videos have one class, {classes.pop()!r}; the folders in {videos} are the classes."]
+    return []
 
 
 def _first_folder(path: str) -> str:

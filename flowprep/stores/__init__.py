@@ -8,29 +8,39 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flowprep.errors import MissingDataError, SettingsError, StoreError, looking
+from flowprep.errors import MissingDataError, SettingsError, StoreError, UnfinishedStoreError, looking
 from flowprep.stores.base import Store, StoredClip
 from flowprep.stores.foreign import Facts, open_foreign
 from flowprep.stores.hdf5 import ShardStore
 from flowprep.stores.jpeg_tree import TreeStore
 from flowprep.stores.layouts import check_listing
 from flowprep.stores.manifest import StoredRows
-from flowprep.stores.places import MANIFEST
+from flowprep.stores.places import CHECKSUMS, MANIFEST
 
 __all__ = ["ShardStore", "Store", "StoredClip", "TreeStore", "check_listing", "find_manifest", "open_store"]
 
 
 @looking()
 def find_manifest(folder: Path) -> Path:
-    """The manifest of a store. Raises MissingDataError without such a folder, StoreError where it has none."""
+    """The manifest of a store.
+
+    Raises MissingDataError where `folder` is no store, UnfinishedStoreError where its run has not ended, StoreError
+    where it had a manifest and has lost it.
+    """
     if not folder.is_dir():
         raise MissingDataError(f"there is no store {folder}; `flowprep extract` makes one")
-    if not (folder / MANIFEST).is_file():
-        raise StoreError(
-            f"{folder} has no {MANIFEST}: it is no store, or its run has not ended; "
-            "run `flowprep extract` again to resume (a tree of another tool needs `flowprep adopt`)"
+    if (folder / MANIFEST).is_file():
+        return folder / MANIFEST
+    if (folder / CHECKSUMS).exists():  # written after the manifest
+        raise StoreError(f"{folder} has lost its {MANIFEST}; `flowprep verify` says whether --repair can make it again")
+    if (folder / ".flowprep").is_dir():
+        raise UnfinishedStoreError(
+            f"{folder} has no {MANIFEST}: its run has not ended; run the same command again to resume", folder
         )
-    return folder / MANIFEST
+    raise MissingDataError(
+        f"{folder} has no {MANIFEST}, so it is not a flowprep store; `flowprep extract` makes one, and "
+        "`flowprep adopt` of a tree of another tool"
+    )
 
 
 def open_store(

@@ -93,12 +93,18 @@ def identity(video: Video) -> dict[str, Any]:
 
 def read_identities(out: Path) -> Iterator[dict[str, Any]]:
     """The `identity` of each entry, one by one. Raises MissingDataError or StoreError, see `read_list`."""
+    for data in _entries_now(out):
+        yield {name: data[name] for name in ("id", "class", "label", "times")}
+
+
+def _entries_now(out: Path) -> Iterator[dict[str, Any]]:
+    """The entries, one by one, also where another machine replaces the file meanwhile."""
     path, num_read = list_path(out), 0
     for _ in range(MAX_TRIES):
         try:
             for data in itertools.islice(_entries(path), num_read, None):
                 num_read += 1
-                yield {name: data[name] for name in ("id", "class", "label", "times")}
+                yield data
         except OSError as error:
             if not is_stale(error):
                 raise
@@ -146,16 +152,13 @@ def _read_list(path: Path) -> SavedList:
         raise _damaged(path, error) from error
 
 
-def read_head(out: Path) -> tuple[int, dict[str, int]]:
-    """Number of videos in the list of a store, and how many of them fail by the list alone, by code.
+def read_problems(out: Path) -> Iterator[tuple[str, str]]:
+    """The id of each entry, and the code word with which it fails by the list alone, "" where it does not.
 
-    Takes no time, however long the list is. Raises MissingDataError or StoreError, see `read_list`.
+    Raises MissingDataError or StoreError, see `read_list`.
     """
-    header = read_current(list_path(out), _header)
-    try:
-        return int(header["num_videos"]), {str(code): int(count) for code, count in header.get("problems", {}).items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(list_path(out), error) from error
+    for data in _entries_now(out):
+        yield data["id"], data["problem"][0] if data["problem"] else ""
 
 
 def _header(path: Path) -> dict[str, Any]:

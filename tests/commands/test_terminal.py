@@ -12,13 +12,14 @@ from helpers.command import FLOWPREP, flowprep
 from helpers.media import moving_frames, write_video
 
 from flowprep.config import BACKENDS
+from flowprep.driver import Driver
 from flowprep.flowfile import read_flow
 
 
-def on_a_terminal(*arguments: str | Path) -> tuple[int, str]:
+def on_a_terminal(*arguments: str | Path, columns: int = 120) -> tuple[int, str]:
     """Run `flowprep` on a pseudo-terminal; exit code and everything that was shown."""
     master, slave = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns)}
     command = [str(FLOWPREP), *map(str, arguments)]
     with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment) as process:
         os.close(slave)
@@ -62,6 +63,14 @@ def test_live_progress_and_summary(tmp_path: Path) -> None:
     code, shown = on_a_terminal("info", out)
     assert code == 0
     assert "12 images, 10 flows of step 1" in shown
+    code, shown = on_a_terminal(
+        *("extract", "--dataset", "folder", "--videos", tmp_path / "videos", "--out", out, "--backend", "dis"),
+        *("--keep-size", "--retry", "all"),
+        columns=40,
+    )
+    assert code == 1
+    assert any("1/1" in line and "0:00:" in line and "ETA" in line for line in shown.replace("\r", "\n").split("\n"))
+    assert "--retry all tries these again" in shown
     code, shown = on_a_terminal("doctor")
     assert code == 0
     assert "flow dis" in shown
@@ -117,7 +126,15 @@ def test_synth_then_extract(tmp_path: Path) -> None:
 
 def test_a_store_that_is_none_is_said(tmp_path: Path) -> None:
     assert "there is no store" in flowprep("info", tmp_path / "nothing", expect=2).stderr
-    assert "has no manifest.jsonl" in flowprep("info", tmp_path, expect=4).stderr
+    assert "it is not a flowprep store" in flowprep("info", tmp_path, expect=2).stderr
+
+
+def test_who_is_at_work_on_a_store_is_said(tmp_path: Path) -> None:
+    (tmp_path / "out" / ".flowprep").mkdir(parents=True)
+    with Driver(tmp_path / "out", None):
+        said = flowprep("info", tmp_path / "out", expect=3).stderr
+        assert f"is not finished: at work on it: process {os.getpid()} on" in said
+    assert "its run has not ended; run the same" in flowprep("info", tmp_path / "out", expect=3).stderr
 
 
 def test_the_videos_of_a_dataset_that_is_not_there(tmp_path: Path) -> None:

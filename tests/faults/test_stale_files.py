@@ -26,7 +26,7 @@ from flowprep.stores import clipfile, pack, packed, rowfile, savedlist
 from flowprep.stores.finals import find_unpacked
 from flowprep.stores.pack import pack_shard
 from flowprep.stores.packed import PackedRows
-from flowprep.stores.savedlist import SavedList, list_lines, list_path, read_head, read_identities, read_list
+from flowprep.stores.savedlist import SavedList, list_lines, list_path, read_identities, read_list, read_problems
 
 SHARDS = ExtractSettings(store=StoreSettings(shard_videos=2))
 LISTING = make_listing(2)
@@ -129,6 +129,6 @@ def test_a_list_that_is_replaced_while_it_is_read_is_read_again(
         assert read(tmp_path) == whole
         monkeypatch.undo()
     monkeypatch.setattr("flowprep.stores.savedlist.json.loads", Stale(savedlist.json.loads, call, 99))
-    for read in (read_list, read_head, lambda out: list(read_identities(out))):
+    for read in (read_list, lambda out: list(read_identities(out)), lambda out: list(read_problems(out))):
         with pytest.raises(StoreError, match="stale file handle, several times; look at its disk"):
             read(tmp_path)

@@ -14,7 +14,7 @@ from helpers.clip_store import Spec, shards, tree, ucf_specs, ucf_splits, write_
 from helpers.command import FUSION_TRAIN, fusion_train
 
 from flowprep.config import ExtractSettings, StoreSettings
-from flowprep.errors import StoreError
+from flowprep.errors import UnfinishedStoreError
 from flowprep.stores.splitsfile import read_splits
 from fusion_train.check import MEANINGS, NOTES, Finding, check
 from fusion_train.config import DataSettings
@@ -173,10 +173,12 @@ def test_command(tmp_path: Path) -> None:
 
 def test_a_store_whose_run_has_not_ended(tmp_path: Path) -> None:
     out = make(tmp_path / "s")
-    (out / "manifest.jsonl").unlink()
-    with pytest.raises(StoreError, match=r"has no manifest\.jsonl: it is no store, or its run has not ended"):
+    for name in ("manifest.jsonl", "SHA256SUMS"):
+        (out / name).unlink()
+    (out / ".flowprep").mkdir(exist_ok=True)
+    with pytest.raises(UnfinishedStoreError, match=r"has no manifest\.jsonl: its run has not ended"):
         check(out)
-    assert "its run has not ended" in fusion_train("check", out, expect=4).stderr
+    assert "its run has not ended" in fusion_train("check", out, expect=3).stderr
     assert "there is no store" in fusion_train("check", tmp_path / "nothing", expect=2).stderr
 
 

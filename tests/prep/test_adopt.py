@@ -519,7 +519,7 @@ def test_merge_names_the_command_that_ends_an_interrupted_adoption(tree: Path) -
 
     one = RunSettings(jobs=1, durability="fast")
     adopt(tree, DENSEFLOW, run=one, listener=Stopping(), interruption=interruption)
-    said = flowprep("merge", tree, "--json", expect=1)
+    said = flowprep("merge", tree, "--json", expect=3)
     (command,) = json.loads(said.stdout)["commands"]
     words = shlex.split(command)
     assert words[:3] == ["flowprep", "adopt", str(tree)]

@@ -18,7 +18,14 @@ from flowprep import commit, resume
 from flowprep.config import LAYOUTS, ExtractSettings, FlowSettings, RunSettings, StoreSettings
 from flowprep.convert import convert
 from flowprep.driver import Driver
-from flowprep.errors import DatasetError, MissingDataError, RunStoppedError, SettingsError, StoreError
+from flowprep.errors import (
+    DatasetError,
+    MissingDataError,
+    RunStoppedError,
+    SettingsError,
+    StoreError,
+    UnfinishedStoreError,
+)
 from flowprep.interruption import Interruption
 from flowprep.publisher import open_publisher
 from flowprep.records import Listing, Row, State, Video
@@ -259,20 +266,24 @@ def test_sources_that_are_no_finished_stores_are_refused(stores: Path, tmp_path:
     with pytest.raises(MissingDataError, match="there is no store"):
         to(tmp_path / "nothing", tmp_path / "out", "shards")
     source = begun(tmp_path / "source", FORMS["flowprep"])
-    with Driver(source, None), pytest.raises(SettingsError, match="is being made by process"):
+    with Driver(source, None), pytest.raises(UnfinishedStoreError, match="is being made by process"):
         to(source, tmp_path / "out", "shards")
     grown = SavedList(listing=make_listing(6), videos=None)
     commit.write_lines(source / ".flowprep" / "list.jsonl", resume.list_lines(grown))
-    with pytest.raises(SettingsError, match=r"is not of its list, 6 videos; .*again to finish it"):
+    with pytest.raises(UnfinishedStoreError, match=r"is not of its list, 6 videos; .*again to finish it"):
         to(source, tmp_path / "out", "shards")
     (source / "manifest.jsonl").unlink()
-    with pytest.raises(StoreError, match=r"has no manifest.jsonl: .* its run has not ended"):
+    with pytest.raises(StoreError, match=r"has lost its manifest.jsonl; `flowprep verify` says") as lost:
+        to(source, tmp_path / "out", "shards")
+    assert lost.value.exit_code == 4
+    (source / "SHA256SUMS").unlink()
+    with pytest.raises(UnfinishedStoreError, match=r"has no manifest.jsonl: its run has not ended"):
         to(source, tmp_path / "out", "shards")
     listing = make_listing(2)
     rows = [failed_row(listing.videos[0]), Row.unstored(listing.videos[1], State.PENDING)]
     open_publisher(tmp_path / "pending", ExtractSettings())
     finish(tmp_path / "pending", ExtractSettings(), listing, rows)
-    with pytest.raises(SettingsError, match=r"1 videos of .* have no outcome yet"):
+    with pytest.raises(UnfinishedStoreError, match=r"lacks the outcome of 1 video;"):
         to(tmp_path / "pending", tmp_path / "out", "shards")
     assert not (tmp_path / "out").exists()
 

@@ -118,3 +118,16 @@ def test_the_second_signal_raises() -> None:
             signal.raise_signal(signal.SIGINT)
     assert len(told) == 1
     assert "SIGTERM" in told[0]
+
+
+def test_a_closed_terminal_is_heard_once() -> None:
+    """Its kernel and its shell each send SIGHUP, and videos in work are finished all the same."""
+    interruption, notes = Interruption(), list[str]()
+    old = signal.getsignal(signal.SIGHUP)
+    with interruption.watched(notes.append):
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert interruption.signalled
+    assert interruption.stop.is_set()
+    assert notes == ["SIGHUP: no further video begins, those in work are finished; a SIGTERM stops at once"]
+    assert signal.getsignal(signal.SIGHUP) == old

@@ -63,7 +63,7 @@ def test_what_is_missing_is_said_with_the_commands_that_finish_it(videos: Path, 
     out = tmp_path / "my out"
     extract(videos, out, "2/3")
     with Driver(out, "3/3"):
-        result = flowprep("merge", out, "--json", expect=1)
+        result = flowprep("merge", out, "--json", expect=3)
     assert "4 of 6 videos have no outcome yet" in result.stderr
     assert "part 1/3: 2 of 2 videos are missing; nobody is at work on it" in result.stderr
     assert "part 3/3: 2 of 2 videos are missing; at work: process" in result.stderr
@@ -114,7 +114,7 @@ def test_a_list_that_was_not_divided_has_one_command(videos: Path, tmp_path: Pat
     common = ("extract", "--dataset", "folder", "--videos", videos, "--out", out, "--backend", "dis", "--keep-size")
     listed = json.loads(flowprep(*common, "--shard-videos", "2", "--list-only", "--json").stdout)
     assert listed["num_videos"] == 7
-    found = json.loads(flowprep("merge", out, "--json", expect=1).stdout)
+    found = json.loads(flowprep("merge", out, "--json", expect=3).stdout)
     assert found["parts"] == []
     (command,) = found["commands"]
     assert "--part" not in command
@@ -189,7 +189,7 @@ def test_a_part_of_the_shards_with_videos_that_are_missing(videos: Path, tmp_pat
     out = tmp_path / "out"
     extract(videos, out, "1/3")
     assert json.loads(flowprep("merge", out, "--part", "1/3", "--json").stdout)["commands"] == []
-    assert "2 of them without an outcome yet" in flowprep("merge", out, "--part", "2/3", expect=1).stderr
+    assert "2 of them without an outcome yet" in flowprep("merge", out, "--part", "2/3", expect=3).stderr
     with pytest.raises(SettingsError, match="leave out one of them"):
         merge(out, part="1/3", allow_missing=True)
 
@@ -197,7 +197,7 @@ def test_a_part_of_the_shards_with_videos_that_are_missing(videos: Path, tmp_pat
 def test_what_is_missing_is_named_as_an_array(videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     extract(videos, out, "3/6")
-    said = flowprep("merge", out, expect=1).stderr
+    said = flowprep("merge", out, expect=3).stderr
     assert "--part slurm/6`: sbatch --array=1-2,4-6" in said.replace("\n", " ")
 
 
@@ -297,6 +297,6 @@ def test_parts_that_a_whole_run_is_at_work_on_are_not_offered(videos: Path, tmp_
     with Driver(out, None):
         merged = merge(out)
         assert [left.holder is not None for left in merged.parts] == [True]
-        result = flowprep("merge", out, "--json", expect=1)
+        result = flowprep("merge", out, "--json", expect=3)
     assert "part 2/2: 3 of 3 videos are missing; at work: process" in result.stderr
     assert json.loads(result.stdout)["commands"] == []

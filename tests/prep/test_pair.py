@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flowprep.config import FlowSettings
-from flowprep.errors import VideoError
+from flowprep.errors import SettingsError, VideoError
 from flowprep.pair import flow_of_files
 
 DIS = FlowSettings(backend="dis")
@@ -55,3 +55,9 @@ def test_flow_that_is_not_finite_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match=r"a\.png to .*b\.png has values that are not finite; give other parameters"):
         flow_of_files(source, target, tmp_path / "flow.flo", settings)
     assert not (tmp_path / "flow.flo").exists()
+
+
+def test_a_film_is_wrong_use_and_no_damage(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"no image")
+    with pytest.raises(SettingsError, match=r"a\.mp4 is not an image that can be read"):
+        flow_of_files(tmp_path / "a.mp4", tmp_path / "a.mp4", tmp_path / "f.flo", FlowSettings(backend="dis"))

@@ -287,7 +287,7 @@ def test_wrong_use(store: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(error, match=message):
             preview(store, "a/one", tmp_path / out, settings)
-    with pytest.raises(StoreError, match=r"has no manifest\.jsonl"):
+    with pytest.raises(MissingDataError, match=r"has no manifest\.jsonl"):
         preview(tmp_path, "a/one", tmp_path / "x.png")
     assert list(tmp_path.iterdir()) == []
 

@@ -158,3 +158,15 @@ def test_why_a_process_stopped_stands_below_the_table(out: Path) -> None:
     *_, row, last = shown.splitlines()
     assert row.split()[2:4] == ["all", "stopped"]
     assert last.endswith(" stopped: the disk is full")
+
+
+def test_videos_that_are_in_the_list_no_more_do_not_count(out: Path) -> None:
+    """As after a second `adopt` of a tree in which folders were renamed."""
+    with Journal(journal_folder(out)) as record:
+        begin(record)
+        for name in ("v0", "renamed", "v9"):
+            video(record, name, at=1060.0)
+        video(record, "gone", "failed", "truncated", at=1060.0)
+    found = status(out)
+    assert found.states == {"ok": 1, "failed": 1, "pending": 8}
+    assert found.reasons == {"missing": 1}
