@@ -105,13 +105,22 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def pid_space() -> str:
-    """This start of this machine, and which of its spaces of process numbers; "" where the system does not say."""
+def boot_id() -> str:
+    """This start of this machine; "" where the system does not say."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        return f"{boot}-{os.stat('/proc/self/ns/pid').st_ino}"  # two containers share the boot, but not their PIDs
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
         return ""
+
+
+def pid_space() -> str:
+    """This start of this machine, and which of its spaces of process numbers; "" where the system does not say."""
+    boot = boot_id()
+    with contextlib.suppress(OSError):
+        return (
+            f"{boot}-{os.stat('/proc/self/ns/pid').st_ino}" if boot else ""
+        )  # containers share the boot, not the PIDs
+    return ""
 
 
 def file_system_seconds(folder: Path) -> float:
