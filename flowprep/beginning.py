@@ -30,7 +30,7 @@ class Beginning:
 
     def take_packet(self, packet: av.Packet[Any]) -> None:
         """Take a packet before it is decoded. One that an edit list discards is there for the sake of others."""
-        if not self._has_begun:
+        if packet.size and not self._has_begun:  # AVI has empty ones for frames that were dropped
             self._has_begun, self._first_pts = True, packet.pts
             self._is_sound = packet.is_keyframe or packet.is_discard or self._codec.intra_only
 

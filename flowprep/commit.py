@@ -19,10 +19,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import functools
-import hashlib
 import os
-import platform
 import re
 import secrets
 import shutil
@@ -32,14 +29,15 @@ from pathlib import Path
 from typing import Any
 
 from flowprep.errors import DiskFullError, FlowprepError, RunStoppedError, StoreError, VideoError
-from flowprep.machine import file_system_seconds, is_running, pid_space
+from flowprep.machine import file_system_seconds, seconds_since_start
+from flowprep.ownership import is_dead, is_of_another_start, owner
 from flowprep.records import canonical_json
 from flowprep.stores.places import aside_folder, staging_folder
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors that stop the run: every other video would fail in the same way."""
 
-_ABANDONED_SECONDS = 7 * 24 * 3600
+_ABANDONED_SECONDS = 7 * 24 * 3600.0
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -216,29 +214,18 @@ def remove_tree(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-@functools.cache
-def _host() -> str:
-    """16 hex digits for this start of this machine and its PIDs; a name may be that of several machines."""
-    return hashlib.sha256(f"{platform.node()}/{pid_space()}".encode()).hexdigest()[:16]
-
-
-def owner() -> str:
-    """Who makes a staging folder, as part of its name: where its PID counts, and PID."""
-    return f"{_host()}-{os.getpid()}"
-
-
 def remove_leftovers(root: Path) -> int:
     """Remove what dead attempts left in the staging folder, and count it; others may be at work meanwhile.
 
-    Dead is a process of this start of this machine that does not run any more, and whatever has not changed for a week:
-    of processes elsewhere nothing is known.
+    Dead is a process of this start of this machine that does not run any more, one of an earlier start of it, and
+    whatever has not changed for a week, see Note [what a name proves].
     """
     with output_errors(root, video=False):
         try:
             found = list(staging_folder(root).iterdir())
         except FileNotFoundError:
             return 0
-        leftovers = [path for path in found if _is_of_the_dead(path)]
+        leftovers = [path for path in found if is_dead(_owner_of(path))]
         for path in leftovers:  # first, since what comes next needs room on the disk
             remove_tree(path)
         if others := [path for path in found if path not in leftovers]:
@@ -251,10 +238,9 @@ def remove_leftovers(root: Path) -> int:
     return len(leftovers)
 
 
-def _is_of_the_dead(path: Path) -> bool:
-    """True if a staging folder is of a process of this machine that has ended."""
-    host, _, pid = path.name.rsplit(".", 3)[1].rpartition("-") if path.name.count(".") >= 3 else ("", "", "")
-    return host == _host() and pid.isdecimal() and not is_running(int(pid))
+def _owner_of(path: Path) -> str:
+    """Who has made a staging folder, "" if its name does not say."""
+    return path.name.rsplit(".", 3)[1] if path.name.count(".") >= 3 else ""
 
 
 def _is_abandoned(path: Path, now: float) -> bool:
@@ -263,7 +249,10 @@ def _is_abandoned(path: Path, now: float) -> bool:
         changed = max(part.lstat().st_mtime for part in (path, *path.iterdir()))
     except OSError:
         return False  # its owner, or another run, has just removed it
-    return now - changed > _ABANDONED_SECONDS
+    long = _ABANDONED_SECONDS
+    if is_of_another_start(_owner_of(path)):
+        long = min(long, seconds_since_start())
+    return now - changed > long
 
 
 @contextlib.contextmanager

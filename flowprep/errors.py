@@ -46,8 +46,8 @@ def looking() -> Iterator[None]:
         raise
     except OSError as error:
         raise MissingDataError(
-            f"{error.filename} cannot be looked at: {error.strerror}; see that the folders on the way may be entered "
-            "and read, or name another place"
+            f"{error.filename or error} cannot be looked at: {error.strerror}; see that the folders on the way may be "
+            "entered and read, or name another place"
         ) from error
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self, TextIO
 
+from flowprep.machine import boot_id
 from flowprep.records import canonical_json
 
 
@@ -44,7 +45,7 @@ class Journal:
 
     def begin(self, **fields: Any) -> None:
         """Write the first line: who works, with which versions, on what."""
-        self.append("start", host=platform.node(), pid=os.getpid(), versions=versions(), **fields)
+        self.append("start", host=platform.node(), boot=boot_id(), pid=os.getpid(), versions=versions(), **fields)
 
     def append(self, event: str, **fields: Any) -> None:
         """Write one line and hand it to the operating system."""

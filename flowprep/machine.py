@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import time
@@ -105,13 +106,27 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def pid_space() -> str:
-    """This start of this machine, and which of its spaces of process numbers; "" where the system does not say."""
+def boot_id() -> str:
+    """This start of this machine; "" where the system does not say."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        return f"{boot}-{os.stat('/proc/self/ns/pid').st_ino}"  # two containers share the boot, but not their PIDs
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
         return ""
+
+
+def seconds_since_start() -> float:
+    """How long ago this machine was started; infinity where the system does not say."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else math.inf
+
+
+def pid_space() -> str:
+    """This start of this machine, and which of its spaces of process numbers; "" where the system does not say."""
+    boot = boot_id()
+    with contextlib.suppress(OSError):
+        return (
+            f"{boot}-{os.stat('/proc/self/ns/pid').st_ino}" if boot else ""
+        )  # containers share the boot, not the PIDs
+    return ""
 
 
 def file_system_seconds(folder: Path) -> float:

@@ -24,6 +24,7 @@ from flowprep.stores.savedlist import read_identities
 
 _OWN_FILES = frozenset({MANIFEST, SPLITS, TIMING, CHECKSUMS, "run.json", "shards", ".flowprep"})
 _MARK = "overwriting"  # in `.flowprep` of a store that is being built to replace another
+_REFUSALS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})  # no failing disk
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -77,19 +78,22 @@ def _own_names(out: Path) -> set[str]:
 def begin(out: Path) -> Path:
     """The folder to build in. What an interrupted swap left is finished first; an interrupted build is continued.
 
-    Raises SettingsError where it cannot be made.
+    Raises SettingsError where it may not be made there, RunStoppedError where the disk fails or is full.
     """
     folder = build_folder(out)
-    try:
-        if folder.exists() and not (folder / ".flowprep" / _MARK).exists():
-            commit.remove_tree(folder)  # the old store of a swap that was interrupted after the exchange
-        (folder / ".flowprep").mkdir(parents=True, exist_ok=True)
-        (folder / ".flowprep" / _MARK).touch()
-    except OSError as error:
-        raise SettingsError(
-            f"{folder}, where --overwrite builds the new store, cannot be made: {error.strerror}; allow writing in "
-            f"{folder.parent}, or give another --out"
-        ) from error
+    with commit.output_errors(folder.parent, video=False):
+        try:
+            if folder.exists() and not (folder / ".flowprep" / _MARK).exists():
+                commit.remove_tree(folder)  # the old store of a swap that was interrupted after the exchange
+            (folder / ".flowprep").mkdir(parents=True, exist_ok=True)
+            (folder / ".flowprep" / _MARK).touch()
+        except OSError as error:
+            if error.errno not in _REFUSALS:
+                raise
+            raise SettingsError(
+                f"{folder}, where --overwrite builds the new store, cannot be made: {error.strerror}; allow writing in "
+                f"{folder.parent}, or give another --out"
+            ) from error
     return folder
 
 

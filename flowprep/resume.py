@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from flowprep import commit
 from flowprep.config import ExtractSettings
-from flowprep.errors import MissingDataError, SettingsError, StoreError
+from flowprep.errors import MissingDataError, SettingsError, StoreError, looking
 from flowprep.records import Listing, Video, canonical_json
 from flowprep.settings import differences
 from flowprep.stores.savedlist import SavedList, identity, list_lines, list_path, read_identities
@@ -21,12 +21,13 @@ ListVersion: TypeAlias = tuple[int, int, int] | None
 """Inode, size and modification time of a store's list; None while there is none."""
 
 
+@looking()
 def check(out: Path, settings: ExtractSettings, listing: Listing | None = None) -> ListVersion:
     """Check that the store `out` may be begun or continued; changes nothing.
 
     `listing` is None where the list is the store's own. Gives the version of the list that was looked at. Raises
     SettingsError that names each difference where other settings or another list made it, or where `out` is a folder
-    with other things in it.
+    with other things in it, and MissingDataError where one may not look into it.
     """
     version = _list_version(out)
     if settings_path(out).exists():
@@ -98,15 +99,18 @@ def read_settings(out: Path) -> ExtractSettings:
     """The content settings that a store was begun with.
 
     Raises:
-        MissingDataError: `out` is no store.
+        MissingDataError: `out` is no store, or one may not look into it.
         StoreError: the file is damaged or of another version.
     """
     try:
         return ExtractSettings.from_json(parse_settings(settings_path(out).read_bytes())[0])
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingDataError(f"{out} is not a flowprep store; `flowprep extract` makes one") from error
+    except PermissionError:
+        with looking():
+            raise
     except OSError as error:
-        raise StoreError(f"{settings_path(out)} cannot be read: {error}; mend the disk or its permissions") from error
+        raise StoreError(f"{settings_path(out)} cannot be read: {error}; mend the disk") from error
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{settings_path(out)} is damaged: {error}; {_CURE}") from error
 

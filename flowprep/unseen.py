@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flowprep import journal
-from flowprep.machine import file_system_seconds
+from flowprep.machine import boot_id, file_system_seconds
 from flowprep.records import Video
 from flowprep.stores.freshness import open_folder, open_folders_of
 from flowprep.stores.places import staging_folder
@@ -63,6 +63,10 @@ def _last_change(path: Path) -> float:
     with contextlib.suppress(OSError, ValueError), path.open("rb") as file:
         first = next(journal.read_journal(path), {})
         run = first.get("run") or {}
-        if first.get("host") != platform.node() or run.get("dask") or run.get("system"):
+        if (
+            (first.get("host"), first.get("boot")) != (platform.node(), boot_id())
+            or run.get("dask")
+            or run.get("system")
+        ):
             return os.fstat(file.fileno()).st_mtime
     return 0.0

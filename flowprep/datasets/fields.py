@@ -18,6 +18,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from flowprep.datasets.text import shown
+
 COLUMNS = ("path", "label", "class", "id", "start", "end", "split")
 """Names that a header may have. Without one the columns are path, label, id, start, end."""
 
@@ -93,7 +95,9 @@ def _form(number: int, line: str) -> _Form:
     if "path" in names and (delimiter or set(names) <= set(COLUMNS)):
         for name in names:
             if name not in COLUMNS or names.count(name) > 1:
-                raise FieldError(number, f"the header has {name!r}; its columns are {', '.join(COLUMNS)}, each once")
+                raise FieldError(
+                    number, f"the header has {shown(name)}; its columns are {', '.join(COLUMNS)}, each once"
+                )
         return _Form(delimiter, tuple(names), has_header=True, integer_last=False)
     integer_last = False
     if not delimiter and not is_quoted:
@@ -120,7 +124,7 @@ def _fields(number: int, line: str, form: _Form) -> list[str]:
         return line.split(None, num_columns - 1) if '"' not in line else _spaced(number, line)
     fields = line.rsplit(None, num_columns - 1)
     if form.integer_last and len(fields) == 2 and not _INTEGER.fullmatch(fields[1]):
-        raise FieldError(number, f"expected a label that is a whole number at the end, got {fields[1]!r}")
+        raise FieldError(number, f"expected a label that is a whole number at the end, got {shown(fields[1])}")
     if num_columns == 1 and not form.has_header and len(line.split()) > 1 and _INTEGER.fullmatch(line.split()[-1]):
         raise FieldError(number, "a label follows the path here but not in the first line; quote a path with a number")
     return fields

@@ -21,7 +21,7 @@ from flowprep.datasets.fields import FieldError, rows
 from flowprep.datasets.listing import class_labels, finish_listing
 from flowprep.datasets.partlist import part_of, parts_of
 from flowprep.datasets.scan import Scan, probe, scan, stem
-from flowprep.datasets.text import read_text, relative_path, roots_of
+from flowprep.datasets.text import read_text, relative_path, roots_of, shown
 from flowprep.errors import DatasetError
 from flowprep.records import Listing, Reason, Segment, Video
 
@@ -130,7 +130,9 @@ def _segment(line: int, start: str, end: str) -> Segment | None:
     except ValueError:
         start_seconds = end_seconds = math.nan
     if not 0 <= start_seconds < end_seconds < math.inf:
-        raise FieldError(line, f"start and end must be seconds with 0 <= start < end, got {start!r} and {end!r}")
+        raise FieldError(
+            line, f"start and end must be seconds with 0 <= start < end, got {shown(start)} and {shown(end)}"
+        )
     return Segment(start_seconds=start_seconds, end_seconds=end_seconds)
 
 
@@ -144,7 +146,8 @@ class _Labels:
         if self._has_class_column and not self._are_numbers:
             wrong = next(entry for entry in entries if entry.label and not _INTEGER.fullmatch(entry.label))
             raise DatasetError(
-                f"{list_path}, line {wrong.line}: beside a class the label must be a whole number, got {wrong.label!r}"
+                f"{list_path}, line {wrong.line}: beside a class the label must be a whole number, got "
+                f"{shown(wrong.label)}"
             )
         _check_are_names(list_path, [entry for entry in entries if entry.label], self._are_numbers)
         if self._are_numbers and any(entry.label for entry in entries):
@@ -179,8 +182,8 @@ class _Labels:
                     or len(numbers_of[entry.class_name]) > 1
                 ):
                     raise DatasetError(
-                        f"{list_path}, line {entry.line}: class {entry.class_name!r} and label {number} were paired "
-                        "otherwise above; one label means one class"
+                        f"{list_path}, line {entry.line}: class {shown(entry.class_name)} and label {number} were "
+                        "paired otherwise above; one label means one class"
                     )
         if sorted(name_of) == list(range(len(name_of))):
             self.classes = tuple(name_of[number] for number in sorted(name_of))
@@ -195,12 +198,13 @@ def _check_are_names(list_path: Path, labelled: list[_Entry], are_numbers: bool)
     cure = "in a column `class`, which needs a header, numbers are names of classes"
     if others:
         raise DatasetError(
-            f"{list_path}, line {first.line}: the label {first.label!r} is no number and all others are; if this line "
-            f"is a header, name its columns path, label, class, id, start and end; {cure}"
+            f"{list_path}, line {first.line}: the label {shown(first.label)} is no number and all others are; if this "
+            f"line is a header, name its columns path, label, class, id, start and end; {cure}"
         )
     wrong = next(entry for entry in labelled if not _INTEGER.fullmatch(entry.label))
     raise DatasetError(
-        f"{list_path}, line {wrong.line}: a label is a whole number or the name of a class, got {wrong.label!r}; {cure}"
+        f"{list_path}, line {wrong.line}: a label is a whole number or the name of a class, got "
+        f"{shown(wrong.label)}; {cure}"
     )
 
 
@@ -209,7 +213,7 @@ def _video(entry: _Entry, list_path: Path, videos: Path, found: Scan, on_disk: s
     if entry.path is None:
         path = entry.listed
         problem: Reason | None = Reason(
-            "name", f"line {entry.line}: the path {path!r} is empty, holds NUL or leaves the video folder"
+            "name", f"line {entry.line}: the path {shown(path)} is empty, holds NUL or leaves the video folder"
         )
         name = path or f"line {entry.line}"
     else:

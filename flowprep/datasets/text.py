@@ -49,6 +49,11 @@ def roots_of(videos: Path) -> tuple[str, ...]:
     return os.path.abspath(videos), os.path.realpath(videos)
 
 
+def shown(text: str, length: int = 60) -> str:
+    """What a list says, in quotes and cut to a length that a message can have."""
+    return repr(text if len(text) <= length else f"{text[:length]}...")
+
+
 def relative_path(listed: str, roots: Iterable[str] = ()) -> str | None:
     """`listed` in its shortest form, or None if it is empty, holds NUL or leaves the video folder.
 

@@ -18,6 +18,8 @@ from flowprep.stores.places import TIMING
 from flowprep.stores.rowtable import FoundRows, RowTable
 from flowprep.stores.timingfile import Timing
 
+_NUM_RECENT = 32  # videos; as many as threads of a loader may read at a time
+
 
 @final
 class TreeStore(Store):
@@ -28,7 +30,7 @@ class TreeStore(Store):
         self._layout = layout_of(self.settings)
         self._root = os.path.realpath(path)
         self._has_been_checked = bytearray(len(self._rows))  # by position
-        self._recent: tuple[int, dict[str, str]] = (-1, {})
+        self._recent: dict[int, dict[str, str]] = {}
         self._timing: Timing | None = None
 
     @property
@@ -69,10 +71,9 @@ class TreeStore(Store):
         return (type(self), (self.path, self._rows)) if isinstance(self._rows, FoundRows) else super().__reduce__()
 
     def _video_folders(self, position: int) -> dict[str, str]:
-        """Absolute folder of each part of a video. Of a million videos no more than the last one's are held."""
-        last, folders = self._recent
-        if last == position:
-            return folders
+        """Absolute folder of each part of a video. Of a million videos those of a few are held, whoever reads them."""
+        if (known := self._recent.get(position)) is not None:
+            return known
         places = self._layout.folders(self._rows.locations[position], self.settings.streams)
         folders = {part: f"{self._root}/{place}" for part, place in places.items()}
         if not self._has_been_checked[position]:
@@ -80,5 +81,7 @@ class TreeStore(Store):
                 if os.path.realpath(folder) != folder:
                     raise StoreError(f"{folder} lies behind a symbolic link, which is refused")
             self._has_been_checked[position] = True
-        self._recent = position, folders
+        if len(self._recent) >= _NUM_RECENT:
+            self._recent = {}  # other threads may be looking into the old one
+        self._recent[position] = folders
         return folders

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
+import platform
 import signal
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from contracts.store import (
     write_video,
 )
 
-from flowprep import commit, resume
+from flowprep import commit, ownership, resume
 from flowprep.config import ExtractSettings, StoreSettings
 from flowprep.driver import Driver, holders
 from flowprep.errors import FlowprepError, RunStoppedError, SettingsError, StoreError, VideoError
@@ -348,7 +349,7 @@ def test_attempts_need_safe_names(tmp_path: Path) -> None:
 def test_leftovers_of_others_are_removed_when_they_are_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_publisher(tmp_path, SHARDS)
     with monkeypatch.context() as patch:
-        patch.setattr(commit, "owner", lambda: f"{commit._host()}x-1")
+        patch.setattr(commit, "owner", lambda: f"{ownership._host()}x-1")
         recent = commit.new_staging(tmp_path, "video", "elsewhere")
         old = commit.new_staging(tmp_path, "video", "elsewhere")
         busy = commit.new_staging(tmp_path, "video", "elsewhere")
@@ -371,24 +372,58 @@ def test_leftovers_are_told_by_the_whole_name_and_start_of_a_machine(
 ) -> None:
     """PIDs of `gpu-11-1` say nothing of `gpu-1-11`, of another domain, or of the same machine before its last start."""
     open_publisher(tmp_path, SHARDS)
-    monkeypatch.setattr("flowprep.commit.is_running", lambda _pid: False)
-    monkeypatch.setattr(commit, "_host", commit._host.__wrapped__)  # it is asked once a process
+    monkeypatch.setattr("flowprep.ownership.is_running", lambda _pid: False)
+    for name in ("_host", "_machine"):  # they are asked once a process
+        monkeypatch.setattr(ownership, name, getattr(ownership, name).__wrapped__)
     spaces = ("boot1-4026531836", "boot2-4026531836", "boot1-4026532000")
     nodes = [(name, spaces[0]) for name in ("gpu-1-11", "gpu-11-1", "gpu-1-11.b", "GPU-1-11")]
     made = {}
     for node, space in [*nodes, *((nodes[0][0], space) for space in spaces[1:])]:
-        monkeypatch.setattr("flowprep.commit.platform.node", lambda node=node: node)
-        monkeypatch.setattr("flowprep.commit.pid_space", lambda space=space: space)
+        monkeypatch.setattr("flowprep.ownership.platform.node", lambda node=node: node)
+        monkeypatch.setattr("flowprep.ownership.pid_space", lambda space=space: space)
         made[node, space] = commit.new_staging(tmp_path, "video", "attempt")
     old_form = tmp_path / ".flowprep" / "staging" / "video.gpu111-4026531836-17.attempt.0123456789abcdef"
     old_form.mkdir()
     left = {old_form, *made.values()}
     for (node, space), mine in made.items():
-        monkeypatch.setattr("flowprep.commit.platform.node", lambda node=node: node)
-        monkeypatch.setattr("flowprep.commit.pid_space", lambda space=space: space)
+        monkeypatch.setattr("flowprep.ownership.platform.node", lambda node=node: node)
+        monkeypatch.setattr("flowprep.ownership.pid_space", lambda space=space: space)
         assert commit.remove_leftovers(tmp_path) == 1
         left.remove(mine)
         assert set(staged(tmp_path)) == left
+
+
+@pytest.mark.parametrize(
+    ("space", "seconds", "is_removed"),
+    [
+        ("boot2-4026531836", 50.0, True),
+        ("boot2-4026531836", 200.0, False),  # changed since: a clone of this machine may be at work
+        ("boot2-4026532000", 50.0, False),  # a container's machine is not known
+        ("boot1-4026531836", 50.0, False),  # the same start: the process runs
+    ],
+)
+def test_leftovers_of_before_a_start_are_those_of_the_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, space: str, seconds: float, is_removed: bool
+) -> None:
+    open_publisher(tmp_path, SHARDS)
+    (tmp_path / "machine-id").write_text("0123\n")
+    monkeypatch.setattr(ownership, "_MACHINE_ID", tmp_path / "machine-id")
+    monkeypatch.setattr("flowprep.ownership.is_running", lambda _pid: True)
+    monkeypatch.setattr(commit, "seconds_since_start", lambda: seconds)
+    for name in ("_host", "_machine"):
+        monkeypatch.setattr(ownership, name, getattr(ownership, name).__wrapped__)
+    monkeypatch.setattr("flowprep.ownership.pid_space", lambda: "boot1-4026531836")
+    mine, node = commit.new_staging(tmp_path, "shard-00000", "pack"), platform.node
+    monkeypatch.setattr("flowprep.ownership.platform.node", lambda: "another machine")
+    foreign = commit.new_staging(tmp_path, "shard-00000", "pack")
+    monkeypatch.setattr("flowprep.ownership.platform.node", node)
+    for path in (mine, foreign):
+        (path / "shard.h5").write_bytes(b"half")
+        for part in (path / "shard.h5", path):
+            os.utime(part, (time.time() - 100, time.time() - 100))
+    monkeypatch.setattr("flowprep.ownership.pid_space", lambda: space)
+    assert commit.remove_leftovers(tmp_path) == is_removed
+    assert set(staged(tmp_path)) == ({foreign} if is_removed else {mine, foreign})
 
 
 def test_staging_names_say_whose_they_are(tmp_path: Path, calls: list[tuple[str, object]]) -> None:
@@ -396,7 +431,7 @@ def test_staging_names_say_whose_they_are(tmp_path: Path, calls: list[tuple[str,
     places = {Path(str(path)).relative_to(tmp_path) for name, path in calls if name in ("open_new", "make_folder")}
     names = {path.parts[2] for path in places if path.parts[:2] == (".flowprep", "staging") and len(path.parts) > 2}
     assert len(names) > 4
-    assert all(f".{commit.owner()}." in name for name in names)
+    assert all(f".{ownership.owner()}." in name for name in names)
 
 
 @pytest.mark.parametrize("name", ["staging", "commits", "rows", "packed", "shards"])

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from helpers.played_cluster import WAITS, Course, Played, all_of, losing_workers_at, tasks_of
 
-from flowprep import commit
+from flowprep import commit, ownership
 from flowprep.childprocess import Task, Work
 from flowprep.cluster import tasks
 from flowprep.cluster.flights import EngineLostError
@@ -374,7 +374,7 @@ def test_the_folder_with_the_certificates_of_a_long_run_is_not_left_over(
             deadline = time.monotonic() + 20
             while folder.stat().st_mtime < 1.1e9 and time.monotonic() < deadline:
                 time.sleep(0.01)
-        monkeypatch.setattr(commit, "_host", lambda: "another")
+        monkeypatch.setattr(ownership, "_host", lambda: "another")
         assert commit.remove_leftovers(work.out) == 0
         os.utime(folder, (1e9, 1e9))
         assert commit.remove_leftovers(work.out) == 1

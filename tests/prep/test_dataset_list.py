@@ -137,7 +137,10 @@ def test_labels(tmp_path: Path, text: str, labels: list[tuple[str, int]], classe
     [
         ("a.mp4 0\nb.mp4 -1\n", "line 2: a label is from 0 to 2147483647, or empty, got -1"),
         ("a.mp4 4294967296\n", "line 1: a label is from 0"),
-        (f"a.mp4,{'9' * 5000}\n", "line 1: a label is a whole number or the name of a class, got '999"),
+        (
+            f"a.mp4,{'9' * 5000}\n",
+            f"line 1: a label is a whole number or the name of a class, got '{'9' * 60}...'; in a column",
+        ),
         ("path,class,label\na,z,0\nb,x,0\n", "line 3: class 'x' and label 0 were paired otherwise above"),
         ("path,class,label\na,z,0\nb,z,1\n", "line 3: class 'z' and label 1 were paired otherwise above"),
         ("path,class,label\na,z,0\nb,x,q\n", "line 3: beside a class the label must be a whole number, got 'q'"),

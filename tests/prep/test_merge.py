@@ -259,6 +259,17 @@ def test_what_another_machine_has_just_published_is_waited_for(
     assert max(waited) <= 5
 
 
+def test_a_machine_of_the_same_name_is_another(
+    unseen: tuple[Path, Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As containers, cloned machines and `localhost` are; one of them keeps its start as long as it runs."""
+    out, see = unseen
+    monkeypatch.setattr("flowprep.unseen._LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("flowprep.unseen.boot_id", lambda: "another start")
+    threading.Timer(0.3, see).start()
+    assert merge(out, settle_seconds=30).num_pending == 0
+
+
 @pytest.mark.usefixtures("elsewhere")
 def test_a_store_is_not_ended_without_what_may_be_there(
     unseen: tuple[Path, Callable[[], None]], monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -170,6 +171,20 @@ def test_a_place_where_nothing_can_be_built_is_wrong_use(tmp_path: Path) -> None
     overwrite.build_folder(out).write_text("in the way")  # as is a folder without write permission
     with pytest.raises(SettingsError, match=r"overwrite, where --overwrite builds .*: .*give another --out"):
         overwrite.begin(out)
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(errno.ENOSPC, RunStoppedError), (errno.EIO, RunStoppedError), (errno.EROFS, SettingsError)]
+)
+def test_a_full_or_failing_disk_stops_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[Exception]
+) -> None:
+    def touch(path: Path) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "touch", touch)
+    with pytest.raises(error, match="is full" if number == errno.ENOSPC else os.strerror(number)):
+        overwrite.begin(tmp_path / "out")
 
 
 def test_an_interrupted_build_with_other_settings_is_begun_anew(videos: Path, tmp_path: Path) -> None:

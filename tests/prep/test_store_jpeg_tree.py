@@ -179,6 +179,30 @@ def test_a_failed_row_cannot_be_committed_as_stored(tmp_path: Path) -> None:
             writer.commit(row, pts_of(4))
 
 
+def test_folders_of_videos_that_are_read_in_turns_are_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by the threads of a loader."""
+    rows = []
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "img_00001.jpg").write_bytes(name.encode())
+        video = Video(id=name, path="", class_name="", label=0)
+        rows.append(dataclasses.replace(Row.unstored(video, State.OK), frames=1, location=name))
+    made: list[str] = []
+    with TreeStore(tmp_path, FoundRows(tree(flow=False), rows)) as store:
+        folders = type(store._layout).folders
+
+        def counted(layout: object, location: str, streams: object) -> dict[str, str]:
+            made.append(location)
+            return folders(layout, location, streams)
+
+        monkeypatch.setattr(type(store._layout), "folders", counted)
+        for _ in range(3):
+            assert [store.jpeg(name, "rgb", 0) for name in "abc"] == [b"a", b"b", b"c"]
+    assert made == ["a", "b", "c"]
+
+
 def test_reading_many_videos_keeps_hardly_anything_of_them(tmp_path: Path) -> None:
     num_videos = 400
     rows = []
