@@ -75,7 +75,7 @@ class Invariants:
         self.check_bytes(whole)
         self.check_states()
         self.check_sound()
-        assert self.partial == []
+        assert self.partial == [], self.partial
         self.check_outside()
         self.check_gone(survivors)
 
