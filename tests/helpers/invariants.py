@@ -50,6 +50,7 @@ class Invariants:
         self._end = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watch-store", daemon=True)
         self._before: dict[str, tuple[int, int]] = {}
+        self._kept: dict[Path, int] = {}
 
     @property
     def environment(self) -> dict[str, str]:
@@ -145,6 +146,8 @@ class Invariants:
             for path in self._finals():
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     self._look(path, seen)
+        for file in self._kept.values():
+            os.close(file)
 
     def _finals(self) -> list[Path]:
         books = self.out / ".flowprep"
@@ -156,13 +159,12 @@ class Invariants:
     def _look(self, path: Path, seen: dict[Path, tuple[int, ...]]) -> None:
         """What is seen for the first time under a final name is whole, and does not grow."""
         folder = path.parent if path.name == "img_00001.jpg" else None
-        status = os.stat(folder or path)
         if folder is None and path.is_dir():
             return  # a class folder, which fills
         if folder is None:
-            version = (status.st_ino, status.st_size)
+            version = self._version_of(path)
         else:
-            names = os.listdir(folder)
+            status, names = os.stat(folder), os.listdir(folder)
             version = (status.st_ino, len(names), sum((folder / name).stat().st_size for name in names))
         before = seen.get(path)
         if before == version:
@@ -179,6 +181,19 @@ class Invariants:
                 read_index(path)
         except StoreError as error:
             self.partial.append(f"{path}: {error}")
+
+    def _version_of(self, path: Path) -> tuple[int, int]:
+        """Inode and size. The file is kept open, so that no later one of that name can have its inode."""
+        file = os.open(path, os.O_RDONLY)
+        status = os.fstat(file)
+        kept = self._kept.get(path)
+        if kept is not None and os.fstat(kept).st_ino == status.st_ino:
+            os.close(file)
+        else:
+            if kept is not None:
+                os.close(kept)
+            self._kept[path] = file
+        return status.st_ino, status.st_size
 
 
 def processes_of(mark: str) -> list[int]:
