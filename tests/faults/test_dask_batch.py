@@ -191,7 +191,7 @@ def test_case_85_jobs_do_a_run_on_one_interface_and_one_that_dies_is_replaced(
     videos = make_videos(folder / "videos", [f"v{number:02d}" for number in range(12)])
     flowprep(*arguments(videos, folder / "whole", None, None))
     queue, out = Queue(folder, f'local_directory = "{folder}/files of $USER"', num_refused=1), tmp_path / "my store"
-    with Invariants(tmp_path, out) as invariants:
+    with Invariants(tmp_path, out, also=[videos]) as invariants:
         run = start_run(queue.command(videos, out, 2), queue.environment(invariants, 2))
         assert eventually(lambda: len([*queue.counts.iterdir()]) >= 3 or run.poll() is not None, seconds=PATIENCE)
         assert run.poll() is None, run.communicate()
@@ -216,7 +216,7 @@ def test_case_53_jobs_come_and_go_with_the_work(tmp_path: Path, tmp_path_factory
     folder, num_videos = tmp_path_factory.mktemp("data"), 12
     videos, whole = undisturbed(folder, num_videos)
     queue, out = Queue(folder, "minimum = 1"), tmp_path / "out"
-    with Invariants(tmp_path, out) as invariants:
+    with Invariants(tmp_path, out, also=[videos]) as invariants:
         with queue.holding as holding:
             run = start_run(queue.command(videos, out, 3), queue.environment(invariants, 0))
             holding.wait_for(3, seconds=PATIENCE)

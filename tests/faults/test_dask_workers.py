@@ -72,7 +72,7 @@ class Disturbed:
         cluster.forget()
         assert eventually(lambda: len(cluster.workers()) >= num_workers, seconds=PATIENCE)
         config = write_config(tmp_path / "config.toml", **waits)
-        self.invariants = Invariants(tmp_path, self.out)
+        self.invariants = Invariants(tmp_path, self.out, also=[videos])
         self.invariants.__enter__()
         self.run = start_run(arguments(videos, self.out, cluster, config), self.invariants.environment)
 
@@ -236,6 +236,7 @@ def test_case_51_and_53_lifetimes_that_end_under_load_and_workers_that_come_late
         with cluster.holding as holding:
             while len(held) < 2:  # where all is slow they end before they have begun a video
                 lifetime *= 2
+                assert lifetime < PATIENCE
                 cluster.nannies = [cluster.add_worker("--lifetime", f"{lifetime}s") for _ in range(2)]
                 while any(nanny.poll() is None for nanny in cluster.nannies):
                     held = max(held, holding.held(), key=len)

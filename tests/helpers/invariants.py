@@ -11,6 +11,7 @@ I6  no process of ours, no staging folder and no driver file is left
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import threading
@@ -39,14 +40,15 @@ class Invariants:
     """Watches a store while its context lasts; `check` then says whether the promises were kept.
 
     `outside` is the folder in which the store `out` lies: all else in it must stay as it is, but for the names in
-    `free` (logs of the test itself). Processes belong to the test when they have `environment`.
+    `free` (logs of the test itself), and so must the folders `also`, such as that of the videos. Processes belong to
+    the test when they have `environment`.
     """
 
-    def __init__(self, outside: Path, out: Path, *, free: Iterable[str] = ()) -> None:
+    def __init__(self, outside: Path, out: Path, *, also: Iterable[Path] = (), free: Iterable[str] = ()) -> None:
         self.outside, self.out = outside, out
         self.mark = uuid.uuid4().hex
         self.partial: list[str] = []
-        self._free = {*free}
+        self._also, self._free = [*also], {*free}
         self._end = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watch-store", daemon=True)
         self._before: dict[str, tuple[int, int]] = {}
@@ -128,14 +130,14 @@ class Invariants:
     def _snapshot(self) -> dict[str, tuple[int, int]]:
         """Size and modification time of every file around the store."""
         found = {}
-        for parent, folders, files in os.walk(self.outside):
+        for parent, folders, files in itertools.chain.from_iterable(map(os.walk, [self.outside, *self._also])):
             if Path(parent) == self.outside:
                 folders[:] = [name for name in folders if name not in self._free]
                 files = [name for name in files if name not in self._free]
             folders[:] = [name for name in folders if Path(parent, name) != self.out]
             for name in files:
                 status = os.lstat(Path(parent, name))
-                found[str(Path(parent, name).relative_to(self.outside))] = (status.st_size, status.st_mtime_ns)
+                found[os.path.relpath(Path(parent, name), self.outside)] = (status.st_size, status.st_mtime_ns)
         return found
 
     # -- I3 ------------------------------------------------------------------------------------------------------------
