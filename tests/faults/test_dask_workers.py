@@ -110,7 +110,7 @@ def test_case_45_whoever_is_killed_in_mid_video_costs_one_more_attempt(
             cluster.holding.folder.mkdir()
             eventually(lambda: victims() != [] or len(cluster.holding.held()) == 2, seconds=PATIENCE)
         child, stem = draw.choice(victims())
-        time.sleep(0.3)  # the driver hears that it has begun
+        time.sleep(0.5)  # the driver hears that it has begun
         os.kill(child if who == "child" else parent_of(child), how)
         expected[stem] = "worker_lost" if who == "worker" else "memory" if how == signal.SIGKILL else "crash"
         assert eventually(lambda gone=child: not is_alive(gone), seconds=PATIENCE)
@@ -134,7 +134,7 @@ def test_case_46_nanny_and_worker_killed_and_a_child_alone(
     disturbed = Disturbed(data, cluster, tmp_path)
     with cluster.holding as holding:
         held = holding.wait_for(3, seconds=PATIENCE)
-        time.sleep(0.3)  # the driver hears that they have begun
+        time.sleep(0.5)  # the driver hears that they have begun
         (worker,) = children_of(extra.pid)
         (orphan,) = children_of(worker)
         kill(extra.pid, worker)
