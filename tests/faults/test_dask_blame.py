@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.command import flowprep, store_bytes
 from helpers.dask_cluster import (
+    PATIENCE,
     DaskCluster,
     arguments,
     attempts_of,
@@ -42,7 +43,11 @@ class Outcome:
     def __init__(self, cluster: DaskCluster, folder: Path, bad: list[str], num: int, *options: str) -> None:
         self.good = [f"v{number:03d}" for number in range(num - len(bad))]
         videos = make_videos(folder / "videos", [*self.good, *bad])
-        out, config, whole = folder / "data" / "out", write_config(folder / "config.toml"), folder / "whole"
+        out, config, whole = (
+            folder / "data" / "out",
+            write_config(folder / "config.toml", move_seconds=PATIENCE),
+            folder / "whole",
+        )
         out.parent.mkdir()
         flowprep(*arguments(videos, whole, None, None), *options)
         cluster.forget()
