@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.command import flowprep, store_bytes
 from helpers.dask_cluster import (
+    PATIENCE,
     DaskCluster,
     arguments,
     attempts_of,
@@ -21,7 +22,7 @@ from helpers.invariants import Invariants
 from helpers.processes import eventually
 
 NUM_VIDEOS = 200
-TREE = ("--format", "jpeg")
+TREE, SHARDS = ("--format", "jpeg"), ("--shard-videos", "50")
 
 
 @pytest.fixture(scope="module")
@@ -42,30 +43,35 @@ class Outcome:
     def __init__(self, cluster: DaskCluster, folder: Path, bad: list[str], num: int, *options: str) -> None:
         self.good = [f"v{number:03d}" for number in range(num - len(bad))]
         videos = make_videos(folder / "videos", [*self.good, *bad])
-        out, config, whole = folder / "data" / "out", write_config(folder / "config.toml"), folder / "whole"
+        out, config, whole = (
+            folder / "data" / "out",
+            write_config(folder / "config.toml", move_seconds=PATIENCE),
+            folder / "whole",
+        )
         out.parent.mkdir()
-        flowprep(*arguments(videos, whole, None, None), *TREE)
+        flowprep(*arguments(videos, whole, None, None), *options)
         cluster.forget()
-        command = [*arguments(videos, out, cluster, config), *TREE, *options]
+        command = [*arguments(videos, out, cluster, config), *options]
         with Invariants(folder, out) as invariants:
             end_run(start_run(command, invariants.environment), 1)
             self.states, self.attempts, self.starts = states_of(out), attempts_of(out), cluster.starts()
             given_up = store_bytes(out)
-            invariants.check(given_up)
             end_run(start_run(command, invariants.environment), 1)
             assert cluster.starts() == self.starts
             invariants.check(given_up)
-            alone = [*arguments(videos, out, None, None), *TREE, "--retry", "all"]
+            alone = [*arguments(videos, out, None, None), *options, "--retry", "all"]
             end_run(start_run(alone, invariants.environment), 0)
         invariants.check(store_bytes(whole))
         assert eventually(lambda: cluster.children() == [], seconds=30)
 
 
-@pytest.mark.parametrize("bad", [["crash"], ["crash", "exit-2", "sleep-3"]], ids=["one", "three"])
+@pytest.mark.parametrize(
+    ("bad", "form"), [(["crash"], SHARDS), (["crash", "exit-2", "sleep-3"], TREE)], ids=["one", "three"]
+)
 def test_case_49_exactly_the_poison_is_quarantined_after_two_tries(
-    cluster: DaskCluster, tmp_path: Path, bad: list[str]
+    cluster: DaskCluster, tmp_path: Path, bad: list[str], form: tuple[str, ...]
 ) -> None:
-    found = Outcome(cluster, tmp_path, bad, NUM_VIDEOS, "--stall", "4")
+    found = Outcome(cluster, tmp_path, bad, NUM_VIDEOS, "--stall", "4", *form)
     assert {name for name, state in found.states.items() if state != "ok"} == {f"a/{name}" for name in bad}
     for name in bad:
         assert found.states[f"a/{name}"] == "quarantined"
@@ -77,7 +83,7 @@ def test_case_49_exactly_the_poison_is_quarantined_after_two_tries(
 
 def test_who_ends_the_worker_itself_is_found_out_when_it_is_alone(cluster: DaskCluster, tmp_path: Path) -> None:
     """As where a job has used up its memory. The videos that wait behind it are innocent however often it happens."""
-    found = Outcome(cluster, tmp_path, ["parent"], 30)
+    found = Outcome(cluster, tmp_path, ["parent"], 30, *TREE)
     assert {name for name, state in found.states.items() if state != "ok"} == {"a/parent"}
     assert set(found.attempts["a/parent"]) == {"worker_lost"}
     assert {len(found.attempts[f"a/{name}"]) for name in found.good} <= {1, 2}

@@ -43,7 +43,7 @@ def test_case_55_a_lost_scheduler_ends_the_run_with_a_sentence_and_a_resume_does
     out, config = tmp_path / "out", write_config(tmp_path / "config.toml", connect_seconds=5, reply_seconds=5)
     with (
         DaskCluster(tmp_path_factory.mktemp("cluster") / "dask", slow_seconds=0.3) as cluster,
-        Invariants(tmp_path, out) as invariants,
+        Invariants(tmp_path, out, also=[videos]) as invariants,
     ):
         run = start_run(arguments(videos, out, cluster, config), invariants.environment)
         cluster.wait_for_starts(4)
@@ -75,7 +75,7 @@ def test_case_56_a_driver_that_is_killed_leaves_a_cluster_that_falls_idle(
     out, config = tmp_path / "out", write_config(tmp_path / "config.toml")
     with (
         DaskCluster(tmp_path_factory.mktemp("cluster") / "dask", slow_seconds=0.5) as cluster,
-        Invariants(tmp_path, out) as invariants,
+        Invariants(tmp_path, out, also=[videos]) as invariants,
     ):
         command = arguments(videos, out, cluster, config)
         run = start_run(command, invariants.environment)
@@ -113,7 +113,7 @@ def test_case_57_two_drivers_at_once(
     out, config = tmp_path / "out", write_config(tmp_path / "config.toml")
     with (
         DaskCluster(tmp_path_factory.mktemp("cluster") / "dask", slow_seconds=0.5) as cluster,
-        Invariants(tmp_path, out) as invariants,
+        Invariants(tmp_path, out, also=[videos]) as invariants,
     ):
         command = arguments(videos, out, cluster, config)
         first = start_run(command, invariants.environment)
@@ -142,7 +142,7 @@ def test_case_52_without_workers_the_driver_says_so_and_waits(
     patient = write_config(tmp_path / "patient.toml", workers_seconds=PATIENCE)
     with (
         DaskCluster(tmp_path_factory.mktemp("cluster") / "dask", 0, slow_seconds=0.3) as cluster,
-        Invariants(tmp_path, out) as invariants,
+        Invariants(tmp_path, out, also=[videos]) as invariants,
     ):
         said = end_run(start_run(arguments(videos, out, cluster, config), invariants.environment), 3, seconds=PATIENCE)
         assert "has no worker that can work; waiting for one" in said

@@ -55,7 +55,7 @@ def test_case_61_a_worker_of_another_version_is_refused(
     cluster.nannies.append(other)
     assert eventually(lambda: len(cluster.workers()) == 2, seconds=PATIENCE)
     time.sleep(1)  # it registers
-    with Invariants(tmp_path, out) as invariants:
+    with Invariants(tmp_path, out, also=[videos]) as invariants:
         said = end_run(start_run(arguments(videos, out, cluster, config), invariants.environment), 0)
     assert f"is not used: it has flowprep 0.0.9, the run {__version__}; install the same there" in said
     invariants.check(whole)
@@ -82,7 +82,7 @@ def test_a_worker_that_does_not_share_the_disk_is_refused(
         "main()\n"
     )
     cluster.forget()
-    with Invariants(tmp_path, out) as invariants:
+    with Invariants(tmp_path, out, also=[videos]) as invariants:
         command = arguments(videos, out, cluster, config)
         said = end_run(start_run(command, invariants.environment, program=(sys.executable, str(script))), 3)
         assert f"does not see the store {out}; mount the shared disk there" in said
@@ -100,7 +100,7 @@ def test_case_62_a_clock_that_is_days_off_changes_nothing(
     out, config = tmp_path / "out", write_config(tmp_path / "config.toml")
     with (
         DaskCluster(tmp_path_factory.mktemp("cluster") / "dask", 0, slow_seconds=0.3) as cluster,
-        Invariants(tmp_path, out) as invariants,
+        Invariants(tmp_path, out, also=[videos]) as invariants,
     ):
         cluster.nannies = [cluster.add_worker(environment={"CLOCK_DAYS": days}) for days in ("9", "-9")]
         run = start_run(arguments(videos, out, cluster, config), invariants.environment)
@@ -159,7 +159,7 @@ def test_case_58_a_worker_that_is_cut_off_costs_no_video(
     far = cluster.add_worker(address=f"tcp://127.0.0.1:{proxy.port}")
     cluster.nannies.append(far)
     assert eventually(lambda: len(cluster.workers()) == 2, seconds=PATIENCE)
-    with Invariants(tmp_path, out) as invariants:
+    with Invariants(tmp_path, out, also=[videos]) as invariants:
         run = start_run(arguments(videos, out, cluster, config), invariants.environment)
         with cluster.holding as holding:
             held = holding.wait_for(2, seconds=PATIENCE)

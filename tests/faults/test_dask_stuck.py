@@ -20,9 +20,9 @@ def test_case_60_a_cluster_that_is_stuck_is_begun_anew_and_then_given_up(
     folder, out = tmp_path_factory.mktemp("data"), tmp_path / "out"
     videos, whole = undisturbed(folder, NUM_VIDEOS)
     impatient = write_config(folder / "impatient.toml", silence_seconds=3, num_restarts=1)
-    patient = write_config(folder / "patient.toml", silence_seconds=6, num_restarts=50)
+    patient = write_config(folder / "patient.toml", silence_seconds=4, num_restarts=50)
     log = folder / "driver.log"
-    with DaskCluster(folder / "dask") as cluster, Invariants(tmp_path, out) as invariants:
+    with DaskCluster(folder / "dask") as cluster, Invariants(tmp_path, out, also=[videos]) as invariants:
         cluster.stuck.touch()
         command = arguments(videos, out, cluster, impatient)
         said = end_run(start_run(command, invariants.environment), 3, seconds=PATIENCE)

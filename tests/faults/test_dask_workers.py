@@ -71,8 +71,9 @@ class Disturbed:
         self.cluster, self.out = cluster, tmp_path / "out"
         cluster.forget()
         assert eventually(lambda: len(cluster.workers()) >= num_workers, seconds=PATIENCE)
-        config = write_config(tmp_path / "config.toml", **waits)
-        self.invariants = Invariants(tmp_path, self.out)
+        # What waits behind another video stays there, and is not begun twice because the report of that is late.
+        config = write_config(tmp_path / "config.toml", **{"move_seconds": PATIENCE, **waits})
+        self.invariants = Invariants(tmp_path, self.out, also=[videos])
         self.invariants.__enter__()
         self.run = start_run(arguments(videos, self.out, cluster, config), self.invariants.environment)
 
@@ -110,7 +111,7 @@ def test_case_45_whoever_is_killed_in_mid_video_costs_one_more_attempt(
             cluster.holding.folder.mkdir()
             eventually(lambda: victims() != [] or len(cluster.holding.held()) == 2, seconds=PATIENCE)
         child, stem = draw.choice(victims())
-        time.sleep(0.3)  # the driver hears that it has begun
+        time.sleep(0.5)  # the driver hears that it has begun
         os.kill(child if who == "child" else parent_of(child), how)
         expected[stem] = "worker_lost" if who == "worker" else "memory" if how == signal.SIGKILL else "crash"
         assert eventually(lambda gone=child: not is_alive(gone), seconds=PATIENCE)
@@ -134,7 +135,7 @@ def test_case_46_nanny_and_worker_killed_and_a_child_alone(
     disturbed = Disturbed(data, cluster, tmp_path)
     with cluster.holding as holding:
         held = holding.wait_for(3, seconds=PATIENCE)
-        time.sleep(0.3)  # the driver hears that they have begun
+        time.sleep(0.5)  # the driver hears that they have begun
         (worker,) = children_of(extra.pid)
         (orphan,) = children_of(worker)
         kill(extra.pid, worker)
@@ -236,6 +237,7 @@ def test_case_51_and_53_lifetimes_that_end_under_load_and_workers_that_come_late
         with cluster.holding as holding:
             while len(held) < 2:  # where all is slow they end before they have begun a video
                 lifetime *= 2
+                assert lifetime < PATIENCE
                 cluster.nannies = [cluster.add_worker("--lifetime", f"{lifetime}s") for _ in range(2)]
                 while any(nanny.poll() is None for nanny in cluster.nannies):
                     held = max(held, holding.held(), key=len)
@@ -287,7 +289,7 @@ def test_case_59_nobody_waits_for_a_straggler(tmp_path: Path, tmp_path_factory: 
         folder = tmp_path_factory.mktemp("data")
         videos = make_videos(folder / "videos", ["long", *(f"v{number}" for number in range(5))])
         flowprep(*arguments(videos, folder / "whole", None, None))
-        disturbed = Disturbed((videos, store_bytes(folder / "whole")), cluster, tmp_path)
+        disturbed = Disturbed((videos, store_bytes(folder / "whole")), cluster, tmp_path, move_seconds=2)
         disturbed.end()
         attempts = attempts_of(disturbed.out)  # in the order of their ends
         assert [*attempts][-1] == "a/long"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,20 @@ def test_half_a_file_under_a_final_name_is_seen(watched: Invariants, name: str) 
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half of it")
         assert eventually(lambda: watched.partial != [])
+
+
+def test_files_that_replace_each_other_are_not_one_that_grows(watched: Invariants) -> None:
+    """File systems give the inode of a file that was removed to the next one."""
+    path, following = watched.out / "manifest.jsonl", watched.out / ".flowprep" / "next"
+    text = path.read_bytes()
+    with watched:
+        for turn in range(1, 6):
+            time.sleep(0.1)  # it is seen
+            path.unlink()
+            following.write_bytes(text + b" " * turn)
+            following.rename(path)
+        time.sleep(0.1)
+    assert watched.partial == []
 
 
 def test_a_folder_that_fills_under_its_final_name_is_seen(watched: Invariants) -> None:

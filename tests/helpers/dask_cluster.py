@@ -31,7 +31,7 @@ PATIENCE = 180.0
 WAITS = {
     "poll_seconds": 0.2,
     "connect_seconds": 10.0,
-    "reply_seconds": 10.0,
+    "reply_seconds": 60.0,
     "workers_seconds": PATIENCE,
     "silence_seconds": PATIENCE,
     "visible_seconds": 3.0,

@@ -11,6 +11,7 @@ I6  no process of ours, no staging folder and no driver file is left
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import threading
@@ -39,17 +40,19 @@ class Invariants:
     """Watches a store while its context lasts; `check` then says whether the promises were kept.
 
     `outside` is the folder in which the store `out` lies: all else in it must stay as it is, but for the names in
-    `free` (logs of the test itself). Processes belong to the test when they have `environment`.
+    `free` (logs of the test itself), and so must the folders `also`, such as that of the videos. Processes belong to
+    the test when they have `environment`.
     """
 
-    def __init__(self, outside: Path, out: Path, *, free: Iterable[str] = ()) -> None:
+    def __init__(self, outside: Path, out: Path, *, also: Iterable[Path] = (), free: Iterable[str] = ()) -> None:
         self.outside, self.out = outside, out
         self.mark = uuid.uuid4().hex
         self.partial: list[str] = []
-        self._free = {*free}
+        self._also, self._free = [*also], {*free}
         self._end = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watch-store", daemon=True)
         self._before: dict[str, tuple[int, int]] = {}
+        self._kept: dict[Path, int] = {}
 
     @property
     def environment(self) -> dict[str, str]:
@@ -75,7 +78,7 @@ class Invariants:
         self.check_bytes(whole)
         self.check_states()
         self.check_sound()
-        assert self.partial == []
+        assert self.partial == [], self.partial
         self.check_outside()
         self.check_gone(survivors)
 
@@ -127,14 +130,14 @@ class Invariants:
     def _snapshot(self) -> dict[str, tuple[int, int]]:
         """Size and modification time of every file around the store."""
         found = {}
-        for parent, folders, files in os.walk(self.outside):
+        for parent, folders, files in itertools.chain.from_iterable(map(os.walk, [self.outside, *self._also])):
             if Path(parent) == self.outside:
                 folders[:] = [name for name in folders if name not in self._free]
                 files = [name for name in files if name not in self._free]
             folders[:] = [name for name in folders if Path(parent, name) != self.out]
             for name in files:
                 status = os.lstat(Path(parent, name))
-                found[str(Path(parent, name).relative_to(self.outside))] = (status.st_size, status.st_mtime_ns)
+                found[os.path.relpath(Path(parent, name), self.outside)] = (status.st_size, status.st_mtime_ns)
         return found
 
     # -- I3 ------------------------------------------------------------------------------------------------------------
@@ -145,6 +148,8 @@ class Invariants:
             for path in self._finals():
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     self._look(path, seen)
+        for file in self._kept.values():
+            os.close(file)
 
     def _finals(self) -> list[Path]:
         books = self.out / ".flowprep"
@@ -156,13 +161,12 @@ class Invariants:
     def _look(self, path: Path, seen: dict[Path, tuple[int, ...]]) -> None:
         """What is seen for the first time under a final name is whole, and does not grow."""
         folder = path.parent if path.name == "img_00001.jpg" else None
-        status = os.stat(folder or path)
         if folder is None and path.is_dir():
             return  # a class folder, which fills
         if folder is None:
-            version = (status.st_ino, status.st_size)
+            version = self._version_of(path)
         else:
-            names = os.listdir(folder)
+            status, names = os.stat(folder), os.listdir(folder)
             version = (status.st_ino, len(names), sum((folder / name).stat().st_size for name in names))
         before = seen.get(path)
         if before == version:
@@ -179,6 +183,19 @@ class Invariants:
                 read_index(path)
         except StoreError as error:
             self.partial.append(f"{path}: {error}")
+
+    def _version_of(self, path: Path) -> tuple[int, int]:
+        """Inode and size. The file is kept open, so that no later one of that name can have its inode."""
+        file = os.open(path, os.O_RDONLY)
+        status = os.fstat(file)
+        kept = self._kept.get(path)
+        if kept is not None and os.fstat(kept).st_ino == status.st_ino:
+            os.close(file)
+        else:
+            if kept is not None:
+                os.close(kept)
+            self._kept[path] = file
+        return status.st_ino, status.st_size
 
 
 def processes_of(mark: str) -> list[int]:
