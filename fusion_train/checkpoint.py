@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,10 +116,22 @@ def _damaged(path: Path, error: Exception) -> StoreError:
     return StoreError(f"{path} is damaged or no checkpoint ({reason}); delete it to train again")
 
 
+_SUMS: dict[tuple[int, ...], str] = {}
+_SETTLED_SECONDS = 2.0
+"""A file may change again without another time of change, as file systems keep that to a second or two at worst."""
+
+
 def file_sha256(path: Path) -> str:
-    """64 hex digits."""
+    """64 hex digits. This process does not read a file again that has not changed: its number, size and time say so."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        there = os.fstat(file.fileno())
+        known = there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns
+        if known in _SUMS:
+            return _SUMS[known]
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if time.time() - there.st_mtime > _SETTLED_SECONDS:
+        _SUMS[known] = found
+    return found
 
 
 def data_fingerprint(store: Store) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from flowprep.config import ExtractSettings
 from flowprep.errors import BackendUnavailableError, MissingDataError, SettingsError, StoreError
 from flowprep.stores import Store, open_store
 from flowprep_cli.fusion_options import progress_line
-from fusion_train.checkpoint import Checkpoint
+from fusion_train.checkpoint import Checkpoint, file_sha256
 from fusion_train.runtime import started
 from fusion_train.train import LAST, train
 from fusion_train.trainlog import read_log
@@ -154,7 +157,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_the_old_one(store: Stor
     before = path.read_bytes()
     code = f"""
 import os, signal, pathlib, torch
-from fusion_train.checkpoint import Checkpoint
+from fusion_train.checkpoint import Checkpoint, file_sha256
 def half(content, file):
     file.write(b"half of it")
     file.flush()
@@ -198,6 +201,32 @@ def test_a_file_that_is_damaged_or_none_of_ours_is_refused(tmp_path: Path) -> No
     torch.save({"kind": "other", "format": 1}, path)
     with pytest.raises(StoreError, match=r"a.pt is not a checkpoint of format 1; train again"):
         Checkpoint.load(path)
+
+
+def test_a_file_that_has_not_changed_is_not_read_again_for_its_sum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, read = tmp_path / "manifest.jsonl", []
+
+    def digest(file: Any, name: str) -> Any:
+        read.append(file.name)
+        return file_digest(file, name)
+
+    def found(content: bytes, *, age: float) -> str:
+        path.write_bytes(content)
+        os.utime(path, (time.time() - age,) * 2)
+        sums = {file_sha256(path), file_sha256(tmp_path / ".." / tmp_path.name / path.name)}
+        assert sums == {hashlib.sha256(content).hexdigest()}
+        return sums.pop()
+
+    file_digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", digest)
+    first = found(b"one", age=100)
+    assert len(read) == 1
+    assert found(b"two", age=50) != first
+    assert len(read) == 2
+    found(b"six", age=0)  # it may change again with the same time
+    assert len(read) == 4
 
 
 def test_settings_of_a_checkpoint_are_checked(tmp_path: Path) -> None:
