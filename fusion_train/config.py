@@ -302,7 +302,9 @@ class TrainSettings(Settings):
     precision: str = setting(
         "float32", "Of activations: float32, or bfloat16 where that is safe.", choices=("float32", "bfloat16")
     )
-    compiled: bool = setting(False, "Compile the network with torch.compile; slow to start.")
+    compiled: bool = setting(
+        False, "Compile the network with torch.compile; slow to start, and again after `head_epochs`."
+    )
     channels_last: bool = setting(
         False, "Filters of 2D convolutions with channels last in memory; on CUDA faster in bfloat16.", added=True
     )
