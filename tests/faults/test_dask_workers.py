@@ -36,6 +36,7 @@ from helpers.processes import children_of, eventually
 
 from flowprep.cluster.connection import DaskConnection
 from flowprep.cluster.waits import Waits
+from flowprep.machine import is_running
 
 NUM_VIDEOS = 12
 
@@ -101,7 +102,7 @@ def test_46_nanny_and_worker_killed_and_a_child_alone(
     kill(extra.pid, worker)
     extra.wait()
     cluster.nannies.remove(extra)
-    assert eventually(lambda: not any(Path(f"/proc/{child}/cmdline").exists() for child in children), seconds=10)
+    assert eventually(lambda: not any(map(is_running, children)), seconds=PATIENCE)
     cluster.wait_for_starts(6)
     assert eventually(lambda: cluster.children() != [], seconds=20)
     kill(cluster.children()[0])
