@@ -75,11 +75,6 @@ def stilled(flow_px: NDArray[np.float32], settings: QuantiseSettings) -> NDArray
     return np.where(np.abs(flow_px) < 0.6 * step_px, np.float32(0), flow_px)
 
 
-def error_bound_px(settings: QuantiseSettings) -> float:
-    """Largest difference in pixels between a flow value inside the bound and what its code stands for."""
-    return settings.bound_px / 255.0
-
-
 def flow_facts(
     flow_px: NDArray[np.float32], x: NDArray[np.uint8], y: NDArray[np.uint8], settings: QuantiseSettings
 ) -> FlowFacts:

@@ -53,6 +53,9 @@ class Finding:
     remedy: Remedy = Remedy.NONE
     place: int = -1
 
+    def __post_init__(self) -> None:
+        assert self.kind in KINDS, self.kind
+
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
         names = ("kind", "path", "video", "stream", "index", "text")

@@ -15,13 +15,12 @@ from fusion_train.models.stream import index_of
 @final
 @dataclass(frozen=True)
 class Point:
-    """A fusion: after which layer of each stream, how many channels each brings, how many the next layer gets."""
+    """A fusion: after which layer of each stream, how many channels each brings."""
 
     spatial: int
     temporal: int
     num_spatial: int
     num_temporal: int
-    num_fused: int
     after_pooling: bool
     rectified: bool
 
@@ -66,9 +65,8 @@ def plan(settings: ModelSettings, num_classes: int) -> Plan:
             )
         if settings.fusion == "concat":
             widened[_next_convolution(spatial, i)] = channels[1]
-        fused = channels[0] + channels[1] if settings.fusion == "concat" else channels[0]
         rectified = spatial.layers[i].is_rectified and temporal.layers[j].is_rectified
-        points.append(Point(i, j, *channels, fused, pooled[0], rectified))
+        points.append(Point(i, j, *channels, pooled[0], rectified))
     if settings.fusion == "bilinear" and points[0].spatial >= len(spatial.layers) - 1:
         raise SettingsError("`fusion` bilinear makes features for a classifier; it cannot be `at` the prediction layer")
     return Plan(spatial, temporal, tuple(points), widened)

@@ -212,7 +212,7 @@ def test_case_46_a_child_killed_at_each_step_costs_no_video(
 
 def test_case_45_killed_at_random_moments(videos: Path, tmp_path: Path, wholes: dict[str, Files]) -> None:
     """Runs of two workers, in turns into shards and trees; each store is resumed until it is finished."""
-    start = time.monotonic()
+    start, others = time.monotonic(), children_of(os.getpid())
     flowprep(*arguments(videos, tmp_path / "out", "hdf5", jobs=2), expect=1)
     seconds = time.monotonic() - start
     moments, num_kills, num_stores = random.Random(4), 0, 0
@@ -231,7 +231,7 @@ def test_case_45_killed_at_random_moments(videos: Path, tmp_path: Path, wholes: 
                 num_kills += not is_done
         num_stores += 1
         promises.check(wholes[form])
-    assert eventually(lambda: children_of(os.getpid()) == [])
+    assert eventually(lambda: set(children_of(os.getpid())) <= set(others))
 
 
 def test_case_48_a_child_is_killed_all_the_time(videos: Path, tmp_path: Path, wholes: dict[str, Files]) -> None:

@@ -13,4 +13,5 @@ VIDEOS = SHARED / "videos"
 SPLITS = SHARED / "splits"
 FLOW = SHARED / "flow"
 
-needs_shared = pytest.mark.skipif(not VIDEOS.is_dir(), reason="../shared/data is not here: real clips are needed")
+NO_DATA = "../shared/data is not here: real clips are needed"
+needs_shared = pytest.mark.skipif(not VIDEOS.is_dir(), reason=NO_DATA)

@@ -22,7 +22,6 @@ BYTES = uint8[::1]
 FLOATS = float32[::1]
 DOUBLES = float64[::1]
 INTS = int32[::1]
-LONGS = int64[::1]
 FLOAT = float32
 DOUBLE = float64
 INT = int32
