@@ -42,6 +42,11 @@ def list_videos(
     for lists that are not there and folders without any video.
     """
     match name:
+        case "folder" if splits is not None:
+            raise SettingsError(
+                f"--dataset folder has no lists, its classes are the folders in {videos}: leave out --splits {splits}, "
+                "or name the dataset that they are of; a list of your own is for --dataset list"
+            )
         case "ucf101":
             return list_ucf101(videos, splits, found)
         case "hmdb51":
