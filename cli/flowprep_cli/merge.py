@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flowprep.wording import counted
-
 if TYPE_CHECKING:
     from flowprep.merge import Merged
 
@@ -66,16 +64,16 @@ def _show_unfinished(merged: Merged) -> None:
         console.print(text, markup=False)
 
     if merged.part is not None:
-        say(f"part {merged.part} of the shards of {merged.out} is packed: {counted(merged.num_videos, 'video')}, "
+        say(f"part {merged.part} of the shards of {merged.out} is packed: {merged.num_videos} videos, "
             f"{merged.num_pending} of them without an outcome yet; a merge without --part ends the store")  # fmt: skip
         return
     say(
-        f"{merged.num_pending} of {counted(merged.num_videos, 'video')} without an outcome yet, so {merged.out} is not "
-        "ended; --allow-missing ends it without them."
+        f"{merged.num_pending} of {merged.num_videos} videos have no outcome yet, so {merged.out} is not ended; "
+        "--allow-missing ends it without them."
     )
     for left in merged.parts:
         who = f"; at work: {left.holder.text()}" if left.holder is not None else "; nobody is at work on it"
-        say(f"part {left.part}: {left.num_pending} of {counted(left.num_videos, 'video')} missing{who}")
+        say(f"part {left.part}: {left.num_pending} of {left.num_videos} videos are missing{who}")
     if not merged.parts:
         for holder in merged.at_work:
             say(f"at work: {holder.text()}")

@@ -11,7 +11,7 @@ from helpers.shared_data import VIDEOS, needs_shared
 
 from flowprep.datasets import list_videos
 from flowprep.datasets.scan import scan
-from flowprep.errors import DatasetError, MissingDataError
+from flowprep.errors import DatasetError, MissingDataError, SettingsError
 
 
 def test_classes_are_the_first_folders(tmp_path: Path) -> None:
@@ -129,3 +129,8 @@ def test_a_folder_too_deep_or_too_high_is_noted(tmp_path: Path) -> None:
     assert note.endswith("/clips/jump, so without a class; the folders in it are the classes.")
     (note,) = list_videos("folder", tmp_path).notes
     assert note.startswith("All videos have one class, 'clips'; the folders in ")
+
+
+def test_lists_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="--dataset folder has no lists, its classes are the folders in"):
+        list_videos("folder", make_files(tmp_path, "jump/a.mp4"), splits=tmp_path)
