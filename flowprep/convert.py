@@ -63,7 +63,7 @@ def convert(
         check_listing(settings, saved.listing.videos)
         _check_places(store.path, out)
         first_images = _first_images(store, settings, videos, quality)
-        checked = resume.check(out, settings, saved.listing)
+        checked = resume.check(out, settings, saved.listing, target="OUT")
         for note in saved.listing.notes:
             heard.note(note)
         open_publisher(out, settings, durability=run.durability)  # a folder that cannot be written is wrong use

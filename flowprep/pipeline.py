@@ -32,6 +32,7 @@ from flowprep.publisher import Publisher, VideoWriter
 from flowprep.records import DecodeFacts, FlowFacts, Reason, Row, State, Video
 from flowprep.resize import grey, resize, target_size
 from flowprep.stores.layouts import layout_of
+from flowprep.wording import counted
 
 _log = logging.getLogger(__name__)
 _BATCH_PIXELS = 2_000_000
@@ -166,7 +167,10 @@ def extract_frames(
         encoded.add(flow.finish())
     reasons = list(reader.reasons)
     if flow is not None and encoded.num_flows == 0:
-        reasons.append(Reason("too_short", f"{num_frames} frames give no flow of step {settings.flow.step}"))
+        give = "gives" if num_frames == 1 else "give"
+        reasons.append(
+            Reason("too_short", f"{counted(num_frames, 'frame')} {give} no flow of step {settings.flow.step}")
+        )
     # TSN's image k is the target of flow k, so that the first image is not stored.
     num_images = max(num_frames - layout_of(settings).first_image, 0) if settings.store.rgb else 0
     return dataclasses.replace(

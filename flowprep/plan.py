@@ -26,6 +26,7 @@ from flowprep.records import Video
 from flowprep.request import Prepared, Request, devices_of, prepare
 from flowprep.survey import survey
 from flowprep.turns import num_jobs
+from flowprep.wording import counted
 
 _NUM_SAMPLES = 4
 _SAMPLE_FRAMES = 32
@@ -76,13 +77,17 @@ class _Sample:
     stored_bytes: int
 
 
-def plan(request: Request) -> Plan:
-    """The plan of a request. Reads the list, decodes a few videos in part, and writes nothing."""
+def plan(request: Request, *, tell: Callable[[str], None] = lambda _: None) -> Plan:
+    """The plan of a request. Reads the list, decodes a few videos in part, and writes nothing.
+
+    `tell` hears what takes a while.
+    """
     prepared = prepare(request)
     videos, sizes = prepared.videos, prepared.saved.num_bytes
     assert sizes is not None, "the list of a run has sizes"
     todo = _to_do(request, prepared)
     present = [(videos[index], sizes[index]) for index in todo if sizes[index]]
+    tell(f"Measuring parts of {counted(min(_NUM_SAMPLES, len(present)), 'video')} ...")
     samples = _measure([video for video, _ in present], request.videos, prepared.settings)
     source_bytes = sum(size for _, size in present)
     jobs, num_devices = num_jobs(request.run, len(todo)), len(devices_of(prepared.settings, request.run))

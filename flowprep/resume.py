@@ -22,20 +22,22 @@ ListVersion: TypeAlias = tuple[int, int, int] | None
 
 
 @looking()
-def check(out: Path, settings: ExtractSettings, listing: Listing | None = None) -> ListVersion:
+def check(
+    out: Path, settings: ExtractSettings, listing: Listing | None = None, *, target: str = "--out"
+) -> ListVersion:
     """Check that the store `out` may be begun or continued; changes nothing.
 
-    `listing` is None where the list is the store's own. Gives the version of the list that was looked at. Raises
-    SettingsError that names each difference where other settings or another list made it, or where `out` is a folder
-    with other things in it, and MissingDataError where one may not look into it.
+    `listing` is None where the list is the store's own; `target` is what the command calls `out`. Gives the version of
+    the list that was looked at. Raises SettingsError that names each difference where other settings or another list
+    made it, or where `out` is a folder with other things in it, and MissingDataError where one may not look into it.
     """
     version = _list_version(out)
     if settings_path(out).exists():
-        _check_settings(out, settings)
+        _check_settings(out, settings, target)
         if listing is not None:
-            _check_list(out, listing.videos)
+            _check_list(out, listing.videos, target)
     elif out.is_dir() and any(entry.name != ".flowprep" for entry in out.iterdir()):
-        raise SettingsError(f"{out} is not a flowprep store and not empty; give another --out")
+        raise SettingsError(f"{out} is not a flowprep store and not empty; give another {target}")
     return version
 
 
@@ -133,7 +135,7 @@ def refuse_changed_stages(out: Path, settings: ExtractSettings) -> None:
         )
 
 
-def _check_settings(out: Path, settings: ExtractSettings) -> None:
+def _check_settings(out: Path, settings: ExtractSettings, target: str = "--out") -> None:
     path = settings_path(out)
     try:
         there, _ = parse_settings(path.read_bytes())
@@ -142,12 +144,25 @@ def _check_settings(out: Path, settings: ExtractSettings) -> None:
     found = differences(there, settings.to_json())
     if found:
         raise SettingsError(
-            f"the store {out} was made with other settings ({'; '.join(found)}); "
-            "use the same, another --out, or --overwrite"
+            f"the store {out} was made with other settings ({'; '.join(found)}); use the same, {_anew(target)}"
         )
 
 
-def _check_list(out: Path, videos: Sequence[Video]) -> None:
+def _anew(target: str) -> str:
+    """Where another store may be made: `--overwrite` is an option of `extract` alone, as is `--out`."""
+    return "another --out, or --overwrite" if target == "--out" else f"or another {target}"
+
+
+def _cure_of_list(target: str) -> str:
+    if target != "--out":
+        return f"give another {target}"
+    return (
+        "to keep what is done, put the list back as it was, and extract what is new to another --out, from a folder or "
+        f"list of its own; to make all anew, give {_anew(target)}"
+    )
+
+
+def _check_list(out: Path, videos: Sequence[Video], target: str = "--out") -> None:
     """The list in the store must be the beginning of the list now, or shard places and labels would move."""
     try:
         for number, (there, video) in enumerate(itertools.zip_longest(read_identities(out), videos), 1):
@@ -157,7 +172,7 @@ def _check_list(out: Path, videos: Sequence[Video]) -> None:
                 what = "is gone" if video is None else _what_is_now(there, identity(video))
                 raise SettingsError(
                     f"the list has changed: entry {number}, {there['id']} in the store {out}, {what}; "
-                    "a list may only grow at its end: give another --out, or --overwrite"
+                    f"a list may only grow at its end: {_cure_of_list(target)}"
                 )
     except MissingDataError:
         return  # a run that was killed between settings and list

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from flowprep.config import DecodeSettings, ResizeSettings
 from flowprep.datasets.folder import list_folder
 from flowprep.decode import VideoReader
-from flowprep.errors import VideoError, looking
+from flowprep.errors import DatasetError, VideoError, looking
 from flowprep.records import Video
 from flowprep.resize import grey, resize, target_size
 
@@ -63,7 +63,10 @@ def listed_videos(videos: Path) -> tuple[Path, list[Video]]:
     """A folder and its videos: those of a folder as `--dataset folder` finds them, or the one of a video file."""
     if videos.is_file():
         return videos.parent, [Video(id=videos.stem, path=videos.name)]
-    return videos, list(list_folder(videos).videos)
+    try:
+        return videos, list(list_folder(videos).videos)
+    except DatasetError as error:
+        raise DatasetError(f"the folder {videos} holds no video file; name another one, or a video file") from error
 
 
 def spread(num_chosen: int, num_all: int) -> list[int]:

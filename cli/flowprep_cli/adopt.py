@@ -11,6 +11,7 @@ import click
 
 from flowprep.config import LAYOUTS, FlowSettings, QuantiseSettings, RunSettings
 from flowprep.datasets import NAMES
+from flowprep.errors import MissingDataError, looking
 from flowprep_cli.options import settings_from, settings_options
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,7 +35,8 @@ def _fact(name: str, help: str) -> Callable[[F], F]:
               show_default=True, help="Form of the dataset that the tree was made of.")  # fmt: skip
 @click.option("--splits", type=click.Path(path_type=Path), help="Folder of the official lists.")
 @click.option("--trust-rounding", is_flag=True, help="Take --rounding although the zero level of the flow contradicts.")
-@settings_options("run", RunSettings, without=("retry", "memory_gib", "stall_seconds", "part"))
+@settings_options("run", RunSettings, without=("retry", "memory_gib", "stall_seconds", "part", "device"),
+                  jobs="Videos that are checked at a time; 0 is one a core.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def adopt(dir: Path, *, layout: str, bound_px: float | None, rounding: str | None, step: int | None, dataset: str,
           splits: Path | None, trust_rounding: bool, as_json: bool, **values: Any) -> int:  # fmt: skip
@@ -50,6 +52,9 @@ def adopt(dir: Path, *, layout: str, bound_px: float | None, rounding: str | Non
     from flowprep.stores.foreign import Facts
     from flowprep_cli.progress import show_summary, shown_progress
 
+    with looking():
+        if not dir.is_dir():
+            raise MissingDataError(f"there is no folder {dir}; give the tree that another tool has made")
     places = find_places(dataset, videos=dir, splits=splits, out=dir)
     with shown_progress("adopt") as listener:
         adopted = adopt_tree(

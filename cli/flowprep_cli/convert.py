@@ -20,7 +20,8 @@ from flowprep_cli.options import settings_from, settings_options
 @click.option("--videos", type=click.Path(path_type=Path),
               help="Folder of the videos, for the first image of each, which layout tsn does not have.")  # fmt: skip
 @click.option("--quality", type=int, metavar="Q", help="JPEG quality of these where SRC was adopted.")
-@settings_options("run", RunSettings, without=("retry", "memory_gib", "stall_seconds", "part"))
+@settings_options("run", RunSettings, without=("retry", "memory_gib", "stall_seconds", "part", "device"),
+                  jobs="Videos that are copied at a time; 0 is one a core.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def convert(src: Path, out: Path, *, shard_videos: int | None, videos: Path | None, quality: int | None,
             as_json: bool, **values: Any) -> int:  # fmt: skip

@@ -14,6 +14,7 @@ from types import FrameType
 import click
 
 from flowprep.errors import FlowprepError, UnfinishedStoreError
+from flowprep_cli.options import expand_homes
 from flowprep_cli.streams import prepare_streams, say_no_more
 
 _OF_A_PATH = frozenset({errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EROFS})
@@ -31,6 +32,7 @@ def leave_with(group: click.Group, name: str, *, stopped: str, logged: Sequence[
     What the loggers named in `logged` say goes to stderr.
     """
     prepare_streams(logged)
+    expand_homes(group)
     stdout = sys.stdout
     # A batch system ends a job with SIGTERM, a connection that is closed with SIGHUP: stop as cleanly as for Ctrl-C. A
     # run takes over all three while it works. Under `nohup` SIGHUP is ignored, and stays so.

@@ -31,7 +31,7 @@ from flowprep_cli.options import parse_parameters, parse_size, settings_from, se
 @click.option("--videos", type=click.Path(path_type=Path), help="Folder of the videos. [default: ROOT/NAME/videos]")
 @click.option("--splits", type=click.Path(path_type=Path),
               help="Folder of the official lists, or the list file of --dataset list; of --dataset folder, a file with "
-              "the columns path and split.")  # fmt: skip
+              "the columns path and split. [default: splits beside the videos, or ROOT/NAME/splits]")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="The store to write. [default: ROOT/NAME/flow]")
 @click.option("--skip-bad-lines", is_flag=True, help="List entries with forbidden paths fail instead of refusing.")
 @settings_options("store", StoreSettings)
@@ -94,9 +94,7 @@ def extract(context: click.Context, /, **values: Any) -> int:
     if values["dry_run"]:
         from flowprep.plan import plan as plan_of
 
-        if not values["as_json"]:
-            click.echo("Measuring parts of up to 4 videos ...", err=True)
-        plan = plan_of(request)
+        plan = plan_of(request, tell=lambda text: click.echo(text, err=True))
         if values["as_json"]:
             click.echo(json.dumps(plan.to_json(), indent=2))
         else:

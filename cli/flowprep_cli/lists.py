@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from flowprep.config import LIST_STYLES
+from flowprep.wording import counted
 
 
 @click.command(short_help="Write annotation lists of mmaction2 or TSN.")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "folder", type=click.Path(path_type=Path), required=True, metavar="DIR",
+@click.option("-o", "--out", "--output", "folder", type=click.Path(path_type=Path), required=True, metavar="DIR",
               help="Folder of the lists, which is made.")  # fmt: skip
 @click.option("--style", type=click.Choice(LIST_STYLES), default=LIST_STYLES[0], show_default=True,
               help="Whose lists.")  # fmt: skip
@@ -30,6 +31,7 @@ def lists(out: Path, *, folder: Path, style: str, as_json: bool) -> int:
         click.echo(json.dumps({"lists": [one.to_json() for one in written]}, indent=2))
     for one in written:
         absent = f", {one.num_absent} without data were left out" if one.num_absent else ""
-        text = f"{printable(str(one.path))}: {one.num_videos} videos{absent}"
+        empty = "; this list is empty" if not one.num_videos else ""
+        text = f"{printable(str(one.path))}: {counted(one.num_videos, 'video')}{absent}{empty}"
         stderr_console().print(text, markup=False)
     return 0

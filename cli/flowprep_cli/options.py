@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import types
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -17,26 +19,29 @@ F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=Settings)
 
 
-def settings_options(section: str, settings: type[Settings], *, without: tuple[str, ...] = ()) -> Callable[[F], F]:
+def settings_options(
+    section: str, settings: type[Settings], *, without: tuple[str, ...] = (), **helps: str
+) -> Callable[[F], F]:
     """A decorator that gives a command one option for each field that names one, but for those in `without`.
 
-    Values arrive as `section__field`.
+    Values arrive as `section__field`. `helps` has other help texts for some of the fields.
     """
 
     def decorate(command: F) -> F:
         # Decorators apply from the bottom up, and --help shall list the fields in their order.
         for field in reversed(dataclasses.fields(settings)):
             if field.metadata.get("option") and field.name not in without:
-                command = _option(section, settings, field)(command)
+                text = helps.get(field.name, field.metadata["help"])
+                command = _option(section, settings, field, text)(command)
         return command
 
     return decorate
 
 
-def _option(section: str, settings: type[Settings], field: dataclasses.Field[Any]) -> Callable[[F], F]:
+def _option(section: str, settings: type[Settings], field: dataclasses.Field[Any], help: str) -> Callable[[F], F]:
     metadata = field.metadata
     kind = _plain_type(typing.get_type_hints(settings)[field.name])
-    arguments: dict[str, Any] = {"default": field.default, "help": metadata["help"]}
+    arguments: dict[str, Any] = {"default": field.default, "help": help}
     if kind is bool:
         arguments["is_flag"] = True
     elif metadata["choices"]:
@@ -44,8 +49,24 @@ def _option(section: str, settings: type[Settings], field: dataclasses.Field[Any
     else:
         arguments["type"] = kind
         arguments["metavar"] = metadata["metavar"]
-    arguments["show_default"] = kind is not bool and field.default is not None and "[default" not in metadata["help"]
+    arguments["show_default"] = kind is not bool and field.default is not None and "[default" not in help
     return click.option(metadata["option"], f"{section}__{field.name}", **arguments)
+
+
+class HomePath(click.Path):
+    """A path in which `~` is the home folder: shells leave it as it is in `--videos=~/clips`."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """The path, with `~` or `~name` at its beginning replaced."""
+        return super().convert(os.path.expanduser(value), parameter, context)
+
+
+def expand_homes(group: click.Group) -> None:
+    """Have all paths of all commands be `HomePath`."""
+    for command in group.commands.values():
+        for parameter in command.params:
+            if isinstance(parameter.type, click.Path):
+                parameter.type = HomePath(path_type=Path)
 
 
 def _plain_type(hint: Any) -> type:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from collections import Counter
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowprep.config import VerifySettings
-from flowprep.errors import SettingsError
+from flowprep.errors import FlowprepError, SettingsError
+from flowprep.wording import counted
 from flowprep_cli.options import settings_from, settings_options
 
 if TYPE_CHECKING:
@@ -73,33 +75,46 @@ def _show_report(report: Report) -> None:
         _say(f"Note: {note}")
     compared = report.compared
     if compared is not None and compared.num_pairs:
+        pairs, videos = counted(compared.num_pairs, "pair"), counted(compared.num_videos, "video")
         _say(
-            f"Made again from their sources: {compared.num_pairs} pairs of frames of {compared.num_videos} videos, "
-            f"{compared.num_equal} of them with the same bytes; the others differ by at most "
-            f"{compared.max_mean_codes:.2f} of 255 codes in the mean."
+            f"Made again from their sources: {pairs} of frames of {videos}, {compared.num_equal} of them with the same "
+            f"bytes; the others differ by at most {compared.max_mean_codes:.2f} of 255 codes in the mean."
         )
     states = ", ".join(f"{count} {state}" for state, count in sorted(report.states.items())) or "none"
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(f.kind for f in report.findings).items()))
+    found = f"{counted(len(report.findings), 'finding')} ({kinds})" if kinds else "nothing is wrong"
+    videos, images = counted(sum(report.states.values()), "video"), counted(report.num_jpegs, "image")
     _say(
-        f"{sum(report.states.values())} videos ({states}), {report.num_jpegs} images, {size_text(report.num_bytes)} "
-        f"{'read and decoded' if report.deep else 'read'} in {duration_text(report.seconds)}: "
-        f"{f'{len(report.findings)} findings ({kinds})' if kinds else 'nothing is wrong'}."
+        f"{videos} ({states}), {images}, {size_text(report.num_bytes)} "
+        f"{'read and decoded' if report.deep else 'read'} in {duration_text(report.seconds)}: {found}."
     )
 
 
 def _show_cures(report: Report) -> None:
     """What `--repair` would do about the findings, and what it cannot."""
-    from flowprep.verify.findings import NOT_BY_US
+    from flowprep.verify.findings import NOT_BY_US, Remedy
 
     cures = Counter(finding.remedy for finding in report.findings)
     by_hand = {remedy: cures.pop(remedy) for remedy in NOT_BY_US if remedy in cures}
     if cures:
-        command = ["flowprep", "verify", str(report.out), "--repair", "--videos", "DIR"]
+        command = ["flowprep", "verify", str(report.out), "--repair"]
+        if not _knows_videos(report.out) and {Remedy.VIDEO, Remedy.SHARD} & cures.keys():
+            command += ["--videos", "DIR"]
         _say(f"To mend {cures.total()} of them: {shlex.join(command)}. With that:")
         for remedy, count in cures.items():
             _say(f"  {remedy.value} ({count})")
     for remedy, count in by_hand.items():
         _say(f"Not to be mended by flowprep ({count}): {remedy.value}.")
+
+
+def _knows_videos(out: Path) -> bool:
+    """Whether the folder that the videos were in is still there."""
+    from flowprep.stores.savedlist import read_list
+
+    with contextlib.suppress(FlowprepError, OSError):
+        folder = read_list(out).videos
+        return folder is not None and folder.is_dir()
+    return False
 
 
 def _show_mended(mended: Mended) -> None:
@@ -111,10 +126,12 @@ def _show_mended(mended: Mended) -> None:
     for text in (*mended.notes, *mended.unmended):
         _say(f"Note: {text}")
     _say(
-        f"{len(mended.before.findings)} findings. {len(mended.redone)} videos were extracted again; "
-        f"{len(mended.aside)} files and folders were moved to .flowprep/aside."
+        f"{counted(len(mended.before.findings), 'finding')}. {counted(len(mended.redone), 'video')} extracted again; "
+        f"{counted(len(mended.aside), 'file')} or folders moved to .flowprep/aside."
     )
     _say("A second look:")
     _show_report(mended.after)
-    if mended.after.findings:
+    if mended.unmended:
+        _say("Restore the files that the notes above name, then --repair again.")
+    elif mended.after.findings:
         _show_cures(mended.after)

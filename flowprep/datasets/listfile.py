@@ -219,10 +219,23 @@ def _video(entry: _Entry, list_path: Path, videos: Path, found: Scan, on_disk: s
     else:
         path, name = entry.path, stem(entry.path)
         problem = found.problems.get(path) if path in on_disk else probe(videos, path)
+        if problem is not None and problem.code == "missing":
+            _check_is_no_label(entry, list_path, on_disk)
     if problem is not None and problem.code == "missing" and _is_not_utf8(path):
         raise DatasetError(f"{list_path}, line {entry.line}: it is not UTF-8 and names no file; save the list as UTF-8")
     own_id = entry.id or (f"{class_name}/{name}" if class_name else name)
     return Video(id=own_id, path=path, class_name=class_name, label=label, segment=entry.segment, problem=problem)
+
+
+def _check_is_no_label(entry: _Entry, list_path: Path, on_disk: set[str]) -> None:
+    """Refuse a missing file whose last word is the name of a class: behind a blank it counts as part of the path."""
+    assert entry.path is not None, "it has been looked for"
+    name, blank, word = entry.path.rpartition(" ")
+    if blank and not entry.label and name.rstrip() in on_disk:
+        raise DatasetError(
+            f"{list_path}, line {entry.line}: there is no file {entry.listed!r}, but {name.rstrip()!r} is; behind a "
+            f"blank a label is a whole number, so write a class with a comma: {name.rstrip()},{word}"
+        )
 
 
 def _is_not_utf8(text: str) -> bool:

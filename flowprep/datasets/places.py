@@ -76,8 +76,12 @@ def find_places(
     base = root / name
     folder = base / "videos" if videos is None else videos
     if not folder.is_dir():
-        problem = "is not a folder" if folder.exists() else "does not exist"
-        raise MissingDataError(f"the video folder {folder} {problem}. {how_to_obtain(name, folder)}")
+        if folder.exists():
+            raise MissingDataError(
+                f"{folder} is not a folder: --videos takes the folder that the videos are in; for some files of it "
+                f"write their names into a list and give --dataset list --videos {folder.parent} --splits LIST"
+            )
+        raise MissingDataError(f"the video folder {folder} does not exist. {how_to_obtain(name, folder)}")
     if splits is not None and not splits.exists():
         raise MissingDataError(f"{splits}, where the lists of {name} were looked for, does not exist; check --splits")
     if name == "list" and (splits is None or splits.is_dir()):

@@ -28,13 +28,20 @@ def list_ssv2(videos: Path, splits: Path | None, found: Scan | None = None) -> L
     """All videos of the lists for training, validation and testing that are in `splits`, in this order.
 
     A video is `<id>` with any video extension at any depth below `videos`; `<id>.webm` at the top is preferred. Labels
-    are those of the labels file. Without any of the three lists all video files are taken, without classes.
+    are those of the labels file. Without `splits` all video files are taken, without classes.
 
-    Raises MissingDataError where the labels file is missing, DatasetError with file and place where one is malformed.
+    Raises MissingDataError where `splits` has none of the lists or no labels file, DatasetError with file and place
+    where one is malformed.
     """
-    lists = {} if splits is None else {part: _find(splits, name) for part, name in _LISTS}
-    if splits is None or not any(lists.values()):
+    if splits is None:
         return list_unsplit("ssv2", videos, class_of=lambda _: "", id_of=stem, found=found)
+    lists = {part: _find(splits, name) for part, name in _LISTS}
+    if not any(lists.values()):
+        names = ", ".join(f"{name}.json" for _, name in _LISTS)
+        raise MissingDataError(
+            f"the folder {splits} holds none of the lists {names}, with {_PREFIX} before their names or without; they "
+            "are among the labels that Qualcomm gives out with the videos"
+        )
     labels_path = _find(splits, "labels")
     if labels_path is None:
         raise MissingDataError(f"the folder {splits} holds neither {_PREFIX}labels.json nor labels.json")

@@ -12,6 +12,8 @@ import pytest
 from helpers.command import FLOWPREP
 from helpers.media import moving_frames, write_video
 
+from flowprep_cli.main import cli
+from flowprep_cli.options import expand_homes
 from flowprep_cli.streams import prepare_streams
 
 
@@ -50,3 +52,12 @@ def test_names_that_cannot_be_shown_are_escaped(monkeypatch: pytest.MonkeyPatch)
         print("b\udcffd \u00fc")
         print("b\udcffd \u00fc", file=sys.stderr)
         assert written.getvalue().decode(encoding).splitlines() == [shown, shown]
+
+
+def test_the_home_folder_is_found_where_no_shell_looks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    expand_homes(cli)
+    context = cli.commands["extract"].make_context(
+        "extract", ["--dataset", "folder", "--videos=~/clips", "--out", "a~"]
+    )
+    assert (context.params["videos"], context.params["out"]) == (Path("/home/me/clips"), Path("a~"))

@@ -42,7 +42,7 @@ def test_damage_is_said_mended_and_gone(videos: Path, tmp_path: Path) -> None:
         "notes\\n.txt: belongs to nothing in the store",
     ]
     assert "4 findings (1 added, 3 damaged)." in result.stdout
-    assert f"flowprep verify {store} --repair --videos DIR" in result.stdout
+    assert f"flowprep verify {store} --repair. With that:" in result.stdout  # where the videos are is known
     found = json.loads(flowprep("verify", store, "--json", expect=4).stdout)
     assert [finding["path"] for finding in found["findings"]] == [SHARD, SHARD, "splits.json", "notes\n.txt"]
     assert found["findings"][1] == {
@@ -56,9 +56,9 @@ def test_damage_is_said_mended_and_gone(videos: Path, tmp_path: Path) -> None:
     }
 
     result = flowprep("verify", store, "--repair")  # the list of the store says where the videos are
-    assert "1 videos were extracted again" in result.stdout
+    assert "4 findings. 1 video extracted again; 4 " in result.stdout
     assert result.stdout.endswith(": nothing is wrong.\n")
-    assert "1/1 videos" in result.stderr
+    assert "1/1 video" in result.stderr
     assert store_bytes(store) == pristine
     found = json.loads(flowprep("verify", store, "--repair", "--json").stdout)
     assert found["findings"] == found["repair"]["found"] == []

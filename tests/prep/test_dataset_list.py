@@ -254,3 +254,11 @@ def test_the_list_itself_must_be_there(tmp_path: Path) -> None:
         list_videos("list", tmp_path, splits=tmp_path)
     with pytest.raises(SettingsError, match="needs its list file"):
         list_videos("list", tmp_path)
+
+
+def test_a_class_behind_a_blank_is_said_not_taken_for_a_part_of_the_name(tmp_path: Path) -> None:
+    with pytest.raises(
+        DatasetError, match=r"line 2: there is no file 'a/b\.mp4 jump', but 'a/b\.mp4' is; .*: a/b\.mp4,jump$"
+    ):
+        listed(tmp_path, "c d.mp4\na/b.mp4 jump\n", "a/b.mp4", "c d.mp4")
+    assert [video.path for video in listed(tmp_path, "a b.mp4\n", "a b.mp4").videos] == ["a b.mp4"]

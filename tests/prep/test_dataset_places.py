@@ -63,7 +63,7 @@ def test_missing_videos_say_what_was_looked_for_where_it_is_had_and_how_it_lies(
     for word in [f"the video folder {tmp_path / name / 'videos'} does not exist", "--videos", *words]:
         assert word in str(caught.value)
     make_files(tmp_path, f"{name}/videos")
-    with pytest.raises(MissingDataError, match="videos is not a folder"):
+    with pytest.raises(MissingDataError, match="videos is not a folder: --videos takes the folder"):
         find_places(name, root=tmp_path)
 
 

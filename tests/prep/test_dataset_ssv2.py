@@ -101,6 +101,14 @@ def test_lists_without_labels_are_refused(tmp_path: Path) -> None:
         list_videos("ssv2", make_files(tmp_path / "videos", "7.webm"), splits=lists)
 
 
+def test_a_folder_of_other_things_is_refused_with_the_names_looked_for(tmp_path: Path) -> None:
+    lists = make_files(tmp_path / "lists", "mine.json")
+    with pytest.raises(
+        MissingDataError, match=r"lists holds none of the lists train\.json, validation\.json, test\.json"
+    ):
+        list_videos("ssv2", make_files(tmp_path / "videos", "7.webm"), splits=lists)
+
+
 def test_without_lists_all_files_count(tmp_path: Path) -> None:
     listing = list_videos("ssv2", make_files(tmp_path, "7.webm", "8.webm"))
     assert [(video.id, video.class_name) for video in listing.videos] == [("7", ""), ("8", "")]

@@ -64,7 +64,7 @@ def test_a_script_that_is_interrupted_drains_and_then_ends(
         extract(videos, out, listener=listener)
     assert {one: signal.getsignal(one) for one in before} == before
     assert 1 <= listener.done < 5
-    assert len(listener.notes) == 1
+    assert sum("no further video begins" in note for note in listener.notes) == 1
     assert extract(videos, out).num_done_now == 5 - listener.done
 
 

@@ -57,7 +57,9 @@ def test_a_changed_entry_is_refused_with_what_has_changed(tmp_path: Path) -> Non
         with pytest.raises(SettingsError, match="entry 1, a/b in the store") as caught:
             resume.check(tmp_path, ExtractSettings(), changed)
         assert what in str(caught.value)
-    with pytest.raises(SettingsError, match=r"entry 4, .* in the store .*, is gone; a list may only grow at its end"):
+    with pytest.raises(
+        SettingsError, match=r"entry 4, .* in the store .*, is gone; a list may only grow at its end: to keep"
+    ):
         resume.check(tmp_path, ExtractSettings(), dataclasses.replace(LISTING, videos=VIDEOS[:3]))
 
 
