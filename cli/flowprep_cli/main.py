@@ -42,7 +42,7 @@ def main() -> None:
     """Run `flowprep` and leave with its exit code.
 
     0: all videos are in the store. 1: finished, but some failed. 2: wrong use or settings. 3: stopped early, run again
-    to resume. 4: a store is damaged. 141: the reader of stdout has gone, as in `flowprep info OUT | head`.
+    to resume. 4: a store is damaged. 141: the reader of stdout has gone, as of `flowprep info OUT` piped into `head`.
     """
     # Notes come from the run's listener; a second copy from the logger of the library would only repeat them.
     logging.getLogger("flowprep").addHandler(logging.NullHandler())

@@ -7,16 +7,13 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TextIO, cast
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from typing import Any, TextIO, cast
 
 
 class _Unheard(io.FileIO):
     """Standard error that may be lost: `2>&1 | tee log` dies of the same Ctrl-C, and a terminal is hung up."""
 
-    def write(self, data: ReadableBuffer) -> int:
+    def write(self, data: Any) -> int:
         """Write, or take for written what nobody can read any more."""
         try:
             return super().write(data)
