@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,11 +88,28 @@ class Checkpoint:
                 content=json.loads(content["content"]) if "content" in content else None,
                 initial=dict(content["initial_sha256"]) if "initial_sha256" in content else None,
             )
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-            if isinstance(error, StoreError):
-                raise
-            reason = str(error).partition("\n")[0]
-            raise StoreError(f"{path} is damaged or no checkpoint ({reason}); delete it to train again") from error
+        except StoreError:
+            raise
+        except Exception as error:
+            raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> StoreError:
+    """What is wrong, and the cure: files by another name than a training's may be anybody's.
+
+    Damage has no common class, see `weightfiles.read_tensors`.
+    """
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+    elif not zipfile.is_zipfile(path):
+        reason = "it is no file that PyTorch has saved"
+    elif isinstance(error, KeyError):
+        reason = f"it has no {error.args[0]!r}"
+    else:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+    is_ours = path.name == "last.pt"
+    cure = "delete it to train again" if is_ours else "give the network.pt of a training, or train again"
+    return StoreError(f"{path} is damaged or no checkpoint ({reason}); {cure}")
 
 
 def file_sha256(path: Path) -> str:
