@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,9 +112,21 @@ def taking_over(path: Path) -> Iterator[None]:
 
 
 def _damaged(path: Path, error: Exception) -> StoreError:
-    """Damage has no common class, see `weightfiles.read_tensors`."""
-    reason = str(error).partition("\n")[0] or type(error).__name__
-    return StoreError(f"{path} is damaged or no checkpoint ({reason}); delete it to train again")
+    """What is wrong, and the cure: files by another name than a training's may be anybody's.
+
+    Damage has no common class, see `weightfiles.read_tensors`.
+    """
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+    elif not zipfile.is_zipfile(path):
+        reason = "it is no file that PyTorch has saved"
+    elif isinstance(error, KeyError):
+        reason = f"it has no {error.args[0]!r}"
+    else:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+    is_ours = path.name == "last.pt"
+    cure = "delete it to train again" if is_ours else "give the network.pt of a training, or train again"
+    return StoreError(f"{path} is damaged or no checkpoint ({reason}); {cure}")
 
 
 _SUMS: dict[tuple[int, ...], str] = {}

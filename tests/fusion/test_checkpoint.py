@@ -195,8 +195,19 @@ def test_a_file_that_is_damaged_or_none_of_ours_is_refused(tmp_path: Path) -> No
     with pytest.raises(MissingDataError, match=r"no checkpoint .*a.pt; `fusion-train train` writes one"):
         Checkpoint.load(path)
     example().save(path)
-    path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(StoreError, match=r"a.pt is damaged or no checkpoint \(.+\); delete it"):
+    cut = path.read_bytes()[:-500]
+    for content in (cut, b"", b"epoch,loss\n1,0.5\n"):
+        path.write_bytes(content)
+        reason = "it is no file that PyTorch has saved"
+        with pytest.raises(StoreError) as refused:
+            Checkpoint.load(path)
+        cure = "give the network.pt of a training, or train again"
+        assert str(refused.value) == f"{path} is damaged or no checkpoint ({reason}); {cure}"
+    (tmp_path / LAST).write_bytes(cut)
+    with pytest.raises(StoreError, match=r"last.pt is damaged or no checkpoint \(.+\); delete it to train again"):
+        Checkpoint.load(tmp_path / LAST)
+    torch.save({"weights": torch.zeros(2)}, path)
+    with pytest.raises(StoreError, match=r"a.pt is damaged or no checkpoint \(it has no 'kind'\); give the network.pt"):
         Checkpoint.load(path)
     torch.save({"kind": "other", "format": 1}, path)
     with pytest.raises(StoreError, match=r"a.pt is not a checkpoint of format 1; train again"):
