@@ -16,6 +16,7 @@ import pytest
 from contracts.store import (
     failed_row,
     finish_all,
+    jpeg,
     make_listing,
     open_publisher,
     pack_all,
@@ -33,6 +34,7 @@ from flowprep.errors import FlowprepError, RunStoppedError, SettingsError, Store
 from flowprep.records import State
 from flowprep.stores import open_store
 from flowprep.stores.finish import finish
+from flowprep.stores.pack import pack_shard
 from flowprep.stores.savedlist import SavedList
 
 PRIMITIVES = (
@@ -338,6 +340,36 @@ def test_the_record_appears_last(tmp_path: Path, settings: ExtractSettings, call
     renamed = [str(target) for name, target in calls if name == "rename"]
     assert renamed[-1].endswith(".clip" if settings.store.format == "hdf5" else ".json")
     assert len(renamed) == {"hdf5": 1, "jpeg": 4 if settings is THREE_FOLDERS else 2}[settings.store.format]
+
+
+def test_a_disk_that_changes_what_is_written_gets_no_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read back before its name appears, and the commit stays, of which the shard is made on a sound disk."""
+    (video,) = videos = make_listing(1).videos
+    publisher = open_publisher(tmp_path, SHARDS)
+    row = write_video(publisher, video, 0)
+
+    def fsync(fd: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{fd}"))
+        if path.name == "shard.h5":
+            data = path.read_bytes()
+            at = data.index(jpeg(video, "flow_y", 1)) + 300
+            path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commit, "fsync", fsync)
+        with pytest.raises(StoreError, match=r"reads back differently in flow_y of 'v_a_g01'; check the disk and run"):
+            pack_shard(tmp_path, SHARDS, videos, 0)
+    assert not list(tmp_path.glob("shards/*"))
+    assert staged(tmp_path) == []
+    assert pack_shard(tmp_path, SHARDS, videos, 0)
+    assert publisher.read_row(video, 0) == row
+
+
+def test_a_new_file_takes_the_place_of_no_other(tmp_path: Path) -> None:
+    (tmp_path / "there").write_bytes(b"kept")
+    with pytest.raises(FileExistsError):
+        commit.write_file(tmp_path / "there", [b"lost"], sync=False)
+    assert (tmp_path / "there").read_bytes() == b"kept"
 
 
 def test_attempts_need_safe_names(tmp_path: Path) -> None:

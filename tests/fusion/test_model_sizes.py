@@ -93,6 +93,13 @@ def test_maps_of_resnet50() -> None:
     check_maps("resnet50", "temporal", {"relu1": 112, "pool1": 56, "res4f": 14, "res5c": 7, "pool5": 1, "fc": 1})
 
 
+@pytest.mark.parametrize("name", ["vgg16", "vggm"])
+def test_dropout_comes_after_the_activation_of_each_hidden_layer(name: str) -> None:
+    """So that a fusion `at` relu6 takes the map as it was before."""
+    layers = ("fc6", "relu6", "drop6", "fc7", "relu7", "drop7", "fc8")
+    assert backbone_of(name, "spatial").names[-7:] == layers
+
+
 def check_maps(name: str, stream: str, sizes: dict[str, int]) -> None:
     """Sizes after layers at 224x224, and that a map's stride is what the table says."""
     backbone = backbone_of(name, stream)

@@ -6,7 +6,10 @@ from pathlib import Path
 
 
 def children_of(parent: int) -> list[int]:
-    """Processes whose parent is `parent`, but for those that Python keeps for itself."""
+    """Processes whose parent is `parent` and that have not ended, but for those that Python keeps for itself.
+
+    Where this process is the first of a container it becomes the parent of orphans, and does not ask for their end.
+    """
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -14,7 +17,7 @@ def children_of(parent: int) -> list[int]:
             command = (path.parent / "cmdline").read_bytes()
         except OSError:
             continue
-        if int(rest[1]) == parent and b"resource_tracker" not in command:
+        if rest[0] not in "ZX" and int(rest[1]) == parent and b"resource_tracker" not in command:
             found.append(pid)
     return found
 

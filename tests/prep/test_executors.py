@@ -289,7 +289,8 @@ def test_a_run_that_is_killed_leaves_no_child(work: Work) -> None:
     )
     run = subprocess.Popen([sys.executable, "-c", script])
     try:
-        assert eventually((work.videos / "sleep.done").exists)
+        assert eventually((work.videos / "sleep.done").exists, seconds=120)
+        assert eventually(lambda: any((work.out / ".flowprep" / "staging").iterdir()))
         children = children_of(run.pid)
     finally:
         run.kill()
