@@ -47,8 +47,9 @@ _PLAIN_SECONDS = 10.0
 _MAX_PLAIN_SECONDS = 300.0
 _RATE_SECONDS = 60.0
 _MAX_NAMED = 10
-_FULL_WIDTH, _MEDIUM_WIDTH = 100, 72
+_FULL_WIDTH, _MEDIUM_WIDTH = 100, 80
 """Characters that a terminal needs for everything, and for all but the bar."""
+_MAX_WORK = 18  # characters of what is done where a terminal has room for all but the bar
 
 
 def stderr_console() -> Console:
@@ -74,7 +75,7 @@ def _columns(width: int) -> Iterator[ProgressColumn]:
         return TextColumn(text, table_column=Column(no_wrap=True))
 
     if width >= _MEDIUM_WIDTH:
-        longest = None if width >= _FULL_WIDTH else _MEDIUM_WIDTH // 4
+        longest = None if width >= _FULL_WIDTH else _MAX_WORK
         yield TextColumn("[bold]{task.description}", table_column=Column(no_wrap=True, max_width=longest))
     if width >= _FULL_WIDTH:
         yield BarColumn()

@@ -127,7 +127,7 @@ def _show_mended(mended: Mended) -> None:
         _say(f"Note: {text}")
     _say(
         f"{counted(len(mended.before.findings), 'finding')}. {counted(len(mended.redone), 'video')} extracted again; "
-        f"{counted(len(mended.aside), 'file')} or folders moved to .flowprep/aside."
+        f"{counted(len(mended.aside), 'file or folder', 'files or folders')} moved to .flowprep/aside."
     )
     _say("A second look:")
     _show_report(mended.after)
