@@ -34,10 +34,11 @@ from helpers.dask_cluster import (
     write_config,
 )
 from helpers.invariants import Invariants
-from helpers.processes import children_of, eventually, is_alive, parent_of
+from helpers.processes import children_of, eventually, parent_of
 
 from flowprep.cluster.connection import DaskConnection
 from flowprep.cluster.waits import Waits
+from flowprep.machine import is_running
 
 NUM_VIDEOS = 16
 
@@ -114,7 +115,7 @@ def test_case_45_whoever_is_killed_in_mid_video_costs_one_more_attempt(
         time.sleep(0.5)  # the driver hears that it has begun
         os.kill(child if who == "child" else parent_of(child), how)
         expected[stem] = "worker_lost" if who == "worker" else "memory" if how == signal.SIGKILL else "crash"
-        assert eventually(lambda gone=child: not is_alive(gone), seconds=PATIENCE)
+        assert eventually(lambda gone=child: not is_running(gone), seconds=PATIENCE)
     cluster.holding.release()
     disturbed.end()
     attempts = attempts_of(disturbed.out)
@@ -141,7 +142,7 @@ def test_case_46_nanny_and_worker_killed_and_a_child_alone(
         kill(extra.pid, worker)
         extra.wait()
         cluster.nannies.remove(extra)
-        assert eventually(lambda: not is_alive(orphan), seconds=PATIENCE), "children live on without their worker"
+        assert eventually(lambda: not is_running(orphan), seconds=PATIENCE), "children live on without their worker"
         alone = next(pid for pid in held if pid != orphan)
         supervisor = parent_of(alone)
         kill(alone)
@@ -151,7 +152,7 @@ def test_case_46_nanny_and_worker_killed_and_a_child_alone(
     assert attempts[f"a/{held[orphan]}"] == ["worker_lost", "ok"]
     assert attempts[f"a/{held[alone]}"] == ["memory", "ok"]  # as the system kills for want of memory
     assert len({*workers_of(disturbed.out, f"a/{held[alone]}")}) == 2, "a child cannot do a video after its death"
-    assert is_alive(supervisor)
+    assert is_running(supervisor)
     assert cluster.starts().total() == NUM_VIDEOS + 2
 
 
@@ -196,7 +197,7 @@ def test_case_50_a_preempted_worker_counts_against_no_video(
         kill(worker, extra.pid)
         extra.wait()
         cluster.nannies.remove(extra)
-        assert eventually(lambda: not is_alive(child), seconds=PATIENCE)
+        assert eventually(lambda: not is_running(child), seconds=PATIENCE)
     disturbed.end()
     attempts = attempts_of(disturbed.out)
     assert attempts.pop(f"a/{held[child]}") == ["worker_left", "ok"]

@@ -9,7 +9,9 @@ import uuid
 from pathlib import Path
 from typing import Self
 
-from helpers.processes import eventually, is_alive
+from helpers.processes import eventually
+
+from flowprep.machine import is_running
 
 
 class Holding:
@@ -38,7 +40,7 @@ class Holding:
     def held(self) -> dict[int, str]:
         """The videos that are held, by the process of each that lives."""
         marks = [path.name.rpartition(".") for path in self.folder.glob("*.*")]
-        return {int(pid): stem for stem, _, pid in marks if is_alive(int(pid))}
+        return {int(pid): stem for stem, _, pid in marks if is_running(int(pid))}
 
     def wait_for(self, num: int, *, seconds: float) -> dict[int, str]:
         """The same, as soon as there are so many."""

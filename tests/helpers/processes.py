@@ -35,11 +35,3 @@ def eventually(condition: Callable[[], bool], *, seconds: float = 20) -> bool:
 def parent_of(pid: int) -> int:
     """Who has started a process that lives."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def is_alive(pid: int) -> bool:
-    """True for a process that has not ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
