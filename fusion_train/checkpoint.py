@@ -111,6 +111,12 @@ def taking_over(path: Path) -> Iterator[None]:
         raise _damaged(path, error) from error
 
 
+def _is_archive(path: Path) -> bool:
+    with contextlib.suppress(OSError, zipfile.BadZipFile):  # of a last record that is damaged
+        return zipfile.is_zipfile(path)
+    return False
+
+
 def _damaged(path: Path, error: Exception) -> StoreError:
     """What is wrong, and the cure: files by another name than a training's may be anybody's.
 
@@ -118,7 +124,7 @@ def _damaged(path: Path, error: Exception) -> StoreError:
     """
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
-    elif not zipfile.is_zipfile(path):
+    elif not _is_archive(path):
         reason = "it is no file that PyTorch has saved"
     elif isinstance(error, KeyError):
         reason = f"it has no {error.args[0]!r}"

@@ -152,6 +152,8 @@ class Queue:
         self.commands, self.jobs = install_slurm(folder, num_refused=num_refused)
         self.counts, self.config, self.holding = folder / "counts", folder / "cluster.toml", Holding(folder / "hold")
         self.counts.mkdir()
+        self.done = folder / "done"
+        self.done.mkdir()
         waits = {**WAITS, "workers_seconds": PATIENCE, "submit_seconds": 1}
         self.config.write_text(
             f'[job]\ncores = 1\nmemory = "1GB"\ninterface = "lo"\nwalltime = "01:00:00"\n{job}\n[waits]\n'
@@ -166,6 +168,7 @@ class Queue:
             "HELPERS": str(HELPERS),
             "DASK_DISTRIBUTED__WORKER__PRELOAD": f'["{HELPERS / "cluster_preload.py"}"]',
             "COUNT_FOLDER": str(self.counts),
+            "DONE_FOLDER": str(self.done),
             **self.holding.environment,
             "SLOW_SECONDS": str(slow_seconds),
             "USER": "dask",

@@ -79,6 +79,7 @@ def test_case_61_only_who_makes_the_same_bytes_may_join(
         "probe": str(probe),
         "secret": "secret",
         "visible_seconds": 0.1,
+        "shown": [],
     }
     worker.join(encode({**decode(order), **introduction, **changed}))
     assert said == [{"event": "joined", "number": 7, "obstacle": obstacle}]
