@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -43,6 +44,7 @@ def join(text: str) -> None:
     """Say whether this worker can work for the run."""
     order = decode(text)
     tell = _teller(order["token"])
+    _leave_sigterm_to_the_nanny()
     try:
         obstacle = _obstacle(order)
     except Exception as error:  # noqa: BLE001 - whatever it is, this worker is of no use
@@ -87,6 +89,20 @@ def leave(token: str, *, at_once: bool = False) -> None:
 
 
 # -- joining -----------------------------------------------------------------------------------------------------------
+
+
+def _leave_sigterm_to_the_nanny() -> None:
+    """A batch system may end a job with a SIGTERM to all its processes.
+
+    The nanny then tells this process to leave, which says so to the scheduler. Ended by the signal itself it would
+    count as lost, and what it had in work would be held against the videos. A handler and not SIG_IGN, which children
+    inherit.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    if worker.nanny is not None:
+        worker.loop.add_callback(signal.signal, signal.SIGTERM, lambda *_: None)  # only the main thread may do that
 
 
 def _obstacle(order: dict[str, Any]) -> str:

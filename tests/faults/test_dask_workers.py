@@ -182,8 +182,11 @@ def test_case_48_a_worker_is_killed_every_second_of_the_run(
 def test_case_50_a_preempted_worker_counts_against_no_video(
     data: tuple[Path, dict[str, bytes]], cluster: DaskCluster, tmp_path: Path
 ) -> None:
-    """SIGTERM, and SIGKILL for whoever is still there when the scheduler has been told. It has left, and was not lost:
-    only the latter is held against a video, so that the outcome of the attempt tells both apart."""
+    """SIGTERM to all its processes, and SIGKILL for whoever is still there when the scheduler has been told.
+
+    It has left, and was not lost: only the latter is held against a video, so that the outcome of the attempt tells
+    both apart.
+    """
     extra = cluster.add_worker()
     cluster.nannies.append(extra)
     assert eventually(lambda: len(cluster.workers()) == 3, seconds=PATIENCE)
@@ -192,7 +195,8 @@ def test_case_50_a_preempted_worker_counts_against_no_video(
         held = holding.wait_for(3, seconds=PATIENCE)
         (worker,) = children_of(extra.pid)
         (child,) = children_of(worker)
-        extra.send_signal(signal.SIGTERM)
+        for pid in (child, worker, extra.pid):
+            os.kill(pid, signal.SIGTERM)
         assert eventually(lambda: len(connection.threads_of_workers()) == 2, seconds=PATIENCE)
         kill(worker, extra.pid)
         extra.wait()

@@ -33,6 +33,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
         return messages.append
 
     monkeypatch.setattr(worker, "_teller", teller)
+    monkeypatch.setattr(worker, "_leave_sigterm_to_the_nanny", lambda: None)
     yield messages
     worker.leave(TOKEN, at_once=True)
 
