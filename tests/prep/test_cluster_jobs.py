@@ -17,6 +17,7 @@ from helpers.fake_slurm import REFUSAL, install_slurm
 from flowprep.cluster.batch import _jobqueue
 from flowprep.cluster.jobs import Asked, Jobs, reason_of, watched
 from flowprep.errors import RunStoppedError
+from flowprep.machine import is_running
 
 
 @pytest.fixture
@@ -263,7 +264,8 @@ def test_a_command_that_hangs_is_killed_with_all_it_has_started_and_the_job_aske
         assert jobs.obstacles() == ["slurm has not answered for 0 s to what asks it for 1 jobs"]
         await asking
         await until(lambda: len([*folder.glob("*.sh")]) == 1)
-        assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+        pid = int((tmp_path / "pid").read_text())
+        await until(lambda: not is_running(pid))  # what is killed needs a moment to end
         await until(lambda: bool(job.job_id))
         await job.close()
 

@@ -105,6 +105,7 @@ def test_an_empty_mount_point_is_no_folder_of_videos(
 ) -> None:
     said: list[dict[str, Any]] = []
     monkeypatch.setattr(worker, "_teller", lambda _token: said.append)
+    monkeypatch.setattr(worker, "_leave_sigterm_to_the_nanny", lambda: None)
     orders: list[str] = []
 
     class Asking(Played):
